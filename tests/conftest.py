@@ -1,0 +1,40 @@
+"""What several tests share: a small made-up archive, the command line as a user calls it, and the real archive if there is one."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poster_genres.studio import draw_archive
+
+ROOT = Path(__file__).parent.parent
+
+
+def call(*words, cwd=None, timeout=900):
+    "The finished process of `poster-genres WORDS`."
+    return subprocess.run([sys.executable, "-m", "poster_genres.cli", *map(str, words)], cwd=cwd, timeout=timeout,
+                          capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def cli():
+    "The command line: cli('status', ...) gives returncode, stdout and stderr."
+    return call
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    "An archive of 160 made-up movies."
+    folder = tmp_path_factory.mktemp("archives") / "small"
+    draw_archive(folder, 160, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def poster_archive():
+    "The real archive that POSTER_ARCHIVE names."
+    folder = os.environ.get("POSTER_ARCHIVE")
+    if not folder:
+        pytest.skip("POSTER_ARCHIVE names no archive of real posters")
+    return Path(folder)

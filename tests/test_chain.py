@@ -1,0 +1,225 @@
+"""The whole chain through the command line: on a small made-up archive, on real posters, killed, and fed with bad input."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from bs4 import BeautifulSoup
+
+from poster_genres.core import STEPS
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["-p", "epochs", "2", "-p", "resamples", "100"]
+
+
+def record(run):
+    return json.loads((run / "run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(archive, tmp_path_factory, cli):
+    "A run of the whole chain on the small archive, and what the command said."
+    run = tmp_path_factory.mktemp("runs") / "small"
+    return run, cli("run", "--archive", archive, "--out", run, *QUICK)
+
+
+def test_chain_ends_in_a_report(finished):
+    run, done = finished
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and "WARNING" not in done.stderr
+    assert done.stdout.splitlines()[-1] == f"report: {(run / 'report' / 'index.html').as_uri()}"
+    for step in STEPS.values():
+        assert (run / f"{step.notebook}.ipynb").exists() and (run / "report" / f"{step.notebook}.html").exists()
+
+
+def test_record_says_what_was_done(finished):
+    run, _ = finished
+    found = record(run)
+    assert found["state"] == "done" and found["versions"]["keras"] and found["parameters"]["epochs"] == 2
+    for step in STEPS:
+        entry = found["steps"][step]
+        assert entry["state"] == "done" and entry["in"] >= entry["out"] > 0 and entry["seconds"] > 0 and entry["peak_memory_mb"] > 0
+    for name in ("hits_at_3", "any_at_3", "mean_average_precision", "macro_f1", "micro_f1", "sample_f1", "log_loss"):
+        score = found["scores"]["test"][name]
+        assert score["low"] <= score["value"] <= score["high"] and "floor" in score and "skill" in score
+
+
+def test_bad_rows_and_posters_are_listed(finished):
+    run, _ = finished
+    movies, posters = pq.read_table(run / "movies.parquet").to_pandas(), pq.read_table(run / "posters.parquet").to_pandas()
+    assert set(movies.status) >= {"found", "set aside"}
+    assert movies[movies.status != "found"].reason.notna().all()
+    assert (posters.status != "ok").any() and posters[posters.status != "ok"].reason.notna().all()
+
+
+def test_report_needs_no_other_file(finished):
+    run, _ = finished
+    pages = list((run / "report").glob("*.html"))
+    assert len(pages) == len(STEPS) + 1
+    for page in pages:
+        parsed = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+        assert all(tag["src"].startswith("data:") for tag in parsed.select("[src]")), page.name
+        assert not parsed.select("link[rel=stylesheet], script[src]"), page.name
+
+
+def test_second_call_does_nothing(finished, archive, cli):
+    run, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in run.glob("*.ipynb")}
+    done = cli("run", "--archive", archive, "--out", run, *QUICK)
+    assert done.returncode == 0 and done.stderr.count("nothing, it is done") == len(STEPS)
+    assert before == {path: path.stat().st_mtime_ns for path in run.glob("*.ipynb")}
+
+
+def test_changed_parameter_reruns_from_its_step(finished, archive, cli):
+    run, _ = finished
+    plan = cli("run", "--archive", archive, "--out", run, *QUICK, "-p", "balance", "none", "--dry-run").stdout
+    assert plan.count("nothing, it is done") == 2 and "manipulation   run" in plan and "evaluation     run" in plan
+
+
+def test_one_step_by_papermill_alone(finished, tmp_path):
+    "papermill nbs/03_manipulation.ipynb does what the chain's third step does."
+    run, _ = finished
+    alone = tmp_path / "alone"
+    shutil.copytree(run, alone, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(run.parent / "cache", tmp_path / "cache")
+    (alone / "sample.parquet").unlink()
+    words = [sys.executable, "-m", "papermill", "nbs/03_manipulation.ipynb", tmp_path / "out.ipynb", "--cwd", "nbs", "-p", "run_dir", alone]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    assert (alone / "sample.parquet").read_bytes() == (run / "sample.parquet").read_bytes()
+    help_text = subprocess.run([sys.executable, "-m", "papermill", "--help-notebook", "nbs/03_manipulation.ipynb"], cwd=ROOT,
+                               check=True, capture_output=True, text=True).stdout
+    assert "balance" in help_text and "run_dir" in help_text
+
+
+def test_real_posters(poster_archive, tmp_path, cli):
+    run = tmp_path / "real"
+    done = cli("run", "--profile", "real", "--archive", poster_archive, "--out", run, "-p", "limit", "300", *QUICK)
+    assert done.returncode == 0, done.stderr
+    found = record(run)
+    assert found["steps"]["scraping"]["in"] == 300 and found["steps"]["download"]["out"] > 200
+    assert found["scores"]["test"]["hits_at_3"]["floor"] > 0.7
+
+
+# ---- kills ----
+
+def start(*words):
+    "The chain as a process group of its own, so that all of it can be killed at once, as a crash would."
+    return subprocess.Popen([sys.executable, "-m", "poster_genres.cli", "run", *map(str, words)], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def wait_for_step(run, step, process, limit=300):
+    "Wait until the step's work has begun."
+    deadline = time.time() + limit
+    while time.time() < deadline and process.poll() is None:
+        try:
+            if record(run)["steps"].get(step, {}).get("state") == "running":
+                return
+        except (FileNotFoundError, ValueError):
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} never began")
+
+
+def kill_in(step, archive, run, whole_group, delay):
+    process = start("--archive", archive, "--out", run, *QUICK)
+    wait_for_step(run, step, process)
+    time.sleep(delay)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def assert_same_scores(run, finished):
+    assert record(run)["state"] == "done"
+    assert record(run)["scores"] == record(finished[0])["scores"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_killed_training_goes_on(finished, archive, tmp_path, cli):
+    run = tmp_path / "killed"
+    kill_in("cnn", archive, run, whole_group=False, delay=3)
+    earlier = {step: record(run)["steps"][step]["started"] for step in ("scraping", "download", "manipulation", "preprocessing")}
+    done = cli("run", "--archive", archive, "--out", run, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert earlier == {step: record(run)["steps"][step]["started"] for step in earlier}, "a finished step was done again"
+    assert_same_scores(run, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+@pytest.mark.parametrize("whole_group", [False, True], ids=["runner", "group"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_in_every_step(step, whole_group, finished, archive, tmp_path, cli):
+    run = tmp_path / "killed"
+    kill_in(step, archive, run, whole_group, delay=random.uniform(0, 0.5))
+    done = cli("run", "--archive", archive, "--out", run, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert_same_scores(run, finished)
+
+
+# ---- bad input ----
+
+def test_bad_input_gets_one_line(archive, finished, tmp_path, cli):
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 40)
+    (tmp_path / "other.csv").write_text("name,price\nbread,3\n")
+    (tmp_path / "strangers.csv").write_text("imdbId,Imdb Link,Title,IMDB Score,Genre,Poster\n9999999,x,Nobody (1999),5,Drama,\n")
+    (tmp_path / "no-posters").mkdir()
+    shutil.copy(archive / "movies_metadata.csv", tmp_path / "no-posters")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").touch()
+    (tmp_path / "file").touch()
+    out = ["--out", tmp_path / "run"]
+    cases = [
+        (["--archive", tmp_path / "nowhere", *out], "nowhere does not exist"),
+        (["--archive", archive, "--catalogue", tmp_path / "nothing.csv", *out], "nothing.csv does not exist"),
+        (["--archive", archive, "--catalogue", tmp_path / "empty.csv", *out], "empty"),
+        (["--archive", archive, "--catalogue", tmp_path / "binary.csv", *out], "binary.csv"),
+        (["--archive", archive, "--catalogue", tmp_path / "other.csv", *out], "other.csv"),
+        (["--archive", archive, "--catalogue", tmp_path / "strangers.csv", *out], "tt9999999"),
+        (["--archive", tmp_path / "no-posters", *out], "poster"),
+        (["--archive", archive, "--out", tmp_path / "full"], "no run.json"),
+        (["--archive", archive, "--out", tmp_path / "file"], "is a file"),
+        (["--archive", archive, *out, "-p", "epoch", "3"], "did you mean epochs?"),
+        (["--archive", archive, *out, "-p", "epochs", "many"], "whole number"),
+        (["--archive", archive, *out, "-p", "network", "compakt"], "compact"),
+        (["--archive", archive, *out, "--from", "cnnn"], "did you mean cnn?"),
+        (["--profile", "real", *out], "--archive"),
+    ]
+    for words, expected in cases:
+        done = cli("run", *words)
+        lines = done.stderr.strip().splitlines()
+        assert done.returncode == 2, (words, done.returncode, done.stderr)
+        assert expected in lines[-1] and "Traceback" not in done.stderr, (words, done.stderr)
+    assert cli("serve-archive", tmp_path / "nowhere").returncode == 2
+
+
+def test_taken_folder(archive, finished, cli):
+    "A second process in the same run folder is told so."
+    from poster_genres.core import locked
+    run, _ = finished
+    with locked(run):
+        done = cli("run", "--archive", archive, "--out", run, *QUICK, "-p", "seed", "1")
+    assert done.returncode == 2 and "another process is working" in done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")
+@pytest.mark.parametrize("options, expected", [("size=1m", "MB free"), ("size=1m,ro", "Read-only file system")])
+def test_full_or_read_only_disk(options, expected, archive, tmp_path, cli):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", disk], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        done = cli("run", "--archive", archive, "--out", disk / "run")
+        assert done.returncode == 2 and expected in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert not (disk / "run" / "run.json").exists()
+    finally:
+        subprocess.run(["umount", disk], check=True)

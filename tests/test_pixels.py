@@ -1,0 +1,172 @@
+"""From posters to pixels: killed and resumed, the same bytes whoever works, and checks that stop what is wrong."""
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from PIL import Image
+
+import poster_genres.image as image
+import poster_genres.preprocessing as preprocessing
+from poster_genres.core import StepError, read_json, read_run, read_table, write_table
+from poster_genres.image import BadImage, decode, pixels
+from poster_genres.preprocessing import check_alignment, preprocess, read_all
+
+GENRES = [["Drama"], ["War", "Drama"], ["Comedy"], ["Western"]]
+
+
+def is_whole(path):
+    try:
+        return bool(decode(path))
+    except BadImage:
+        return False
+
+
+def make_run(folder, archive, rows):
+    "A run folder with a sample of `rows` movies, which take turns with the archive's posters; two of them cannot be opened."
+    folder.mkdir()
+    posters = [path for path in sorted((archive / "posters").iterdir()) if is_whole(path)]
+    (folder / "half.jpg").write_bytes(posters[0].read_bytes()[:900])
+    paths = [str(posters[row % len(posters)]) for row in range(rows)]
+    paths[3], paths[70] = "half.jpg", "nowhere.jpg"
+    sample = pd.DataFrame({"imdb_id": [f"tt{row:07}" for row in range(1, rows + 1)], "title": "A Movie", "year": 1990, "path": paths, "group": "tt0000001",
+                           "genres": [GENRES[row % len(GENRES)] for row in range(rows)], "part": "train", "repeats": 1})
+    write_table(sample, folder / "sample.parquet")
+    (folder / "run.json").write_text('{"steps": {}}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(archive, tmp_path_factory):
+    "A run that nobody disturbed."
+    run = make_run(tmp_path_factory.mktemp("runs") / "whole", archive, 600)
+    done = preprocess(run, workers=1)
+    assert done["in"] == 600 and done["out"] == 598 and done["failed"] == 2
+    return run
+
+
+def test_bad_posters_are_named(whole):
+    failed = read_json(whole / "dataset/failed.json")
+    assert set(failed) == {"tt0000004", "tt0000071"} and "truncated" in failed["tt0000004"] and failed["tt0000071"] == "file is missing"
+    index = read_table(whole / "dataset/index.parquet")
+    assert len(index) == 598 and not set(failed) & set(index.imdb_id)
+
+
+def same_dataset(one, other):
+    return all((one / "dataset" / name).read_bytes() == (other / "dataset" / name).read_bytes()
+               for name in ("images.npy", "genres.npy", "genres.json", "index.parquet", "failed.json"))
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_any_number_of_workers_gives_the_same_bytes(whole, workers):
+    sample = read_table(whole / "sample.parquet")
+    shards = list(read_all([str(whole / path) for path in sample.path], 96, 144, workers=workers))
+    expected = np.load(whole / "dataset/images.npy", mmap_mode="r")
+    assert np.array_equal(np.concatenate([images for images, _ in shards]), expected)
+
+
+PROGRAM = "import sys; from poster_genres.preprocessing import preprocess; preprocess(sys.argv[1], workers=int(sys.argv[2]))"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_and_called_again(whole, archive, tmp_path, monkeypatch, workers):
+    run = make_run(tmp_path / "run", archive, 600)
+    (run / "sample.parquet").write_bytes((whole / "sample.parquet").read_bytes())
+    log = run / "dataset/images.log"
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, run, str(workers)], stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not (log.exists() and log.read_text().count("\n") > 3) and time.time() < deadline:
+        time.sleep(0.005)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(children, timeout=20)[1], "a worker outlived its parent"
+    assert read_run(run)["steps"]["preprocessing"]["state"] == "running" and not (run / "dataset/index.parquet").exists()
+
+    shards = log.read_text().count("\n") - 1
+    opened = []
+    monkeypatch.setattr(preprocessing, "read_shard", lambda paths, *words: opened.extend(paths) or image.read_shard(paths, *words))
+    done = preprocess(run, workers=1)
+    assert shards >= 3 and len(opened) <= 600 - 64 * shards, "a shard that was there was made again"
+    assert done["out"] == 598 and same_dataset(run, whole)
+    assert not log.exists() and not log.with_suffix(".part").exists()
+
+
+def test_another_size_begins_anew(whole, archive, tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", archive, 200)
+    calls = []
+
+    def third_fails(paths, *words):
+        calls.append(len(paths))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return image.read_shard(paths, *words)
+
+    monkeypatch.setattr(preprocessing, "read_shard", third_fails)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(run, width=24, height=36)
+    preprocess(run, width=24, height=36, fit="pad")
+    assert calls == [64, 64, 64, 64, 64, 64, 8], "nothing of another fit is believed"
+
+
+# ---- checks that can fail ----
+
+def test_the_originals_scaling_stops_the_chain(archive, tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", archive, 130)
+
+    def scaled_twice(source, width, height, fit):
+        floats = pixels(source, width, height, fit) / 255
+        return ((floats / 127.5 - 1 + 1) * 127.5).astype(np.uint8)
+
+    monkeypatch.setattr(image, "pixels", scaled_twice)
+    with pytest.raises(StepError, match="no posters.*spread 0.*scaled, perhaps twice"):
+        preprocess(run)
+    assert read_run(run)["steps"]["preprocessing"]["state"] != "done" and not (run / "dataset/index.parquet").exists()
+
+
+@pytest.mark.parametrize("slip", ["images", "genres"])
+def test_rows_that_slipped_are_found(whole, tmp_path, slip):
+    run = tmp_path / "run"
+    (run / "dataset").mkdir(parents=True)
+    for name in ("sample.parquet", "half.jpg", "dataset/images.npy", "dataset/genres.npy", "dataset/genres.json", "dataset/index.parquet"):
+        (run / name).write_bytes((whole / name).read_bytes())
+    assert check_alignment(run) == 16
+    array = np.load(run / f"dataset/{slip}.npy")
+    np.save(run / f"dataset/{slip}.npy", np.roll(array, 1, axis=0))
+    with pytest.raises(StepError, match="its pixels or genres differ"):
+        check_alignment(run)
+
+
+# ---- real posters ----
+
+def test_real_posters_of_every_mode(poster_archive):
+    "Grey, CMYK and tiny posters come out upright in RGB, near what a plain conversion gives; none of a sample fails."
+    seen = {}
+    for path in sorted((poster_archive / "posters").iterdir())[:1500]:
+        try:
+            with Image.open(path) as stored:
+                seen.setdefault(stored.mode, []).append(path)
+        except OSError:
+            with pytest.raises(BadImage):
+                decode(path)
+    assert {"RGB", "L"} <= set(seen)
+    for mode, paths in seen.items():
+        for path in paths[:20]:
+            picture = pixels(path, 96, 144)
+            plain = np.asarray(Image.open(path).convert("RGB").resize((96, 144), Image.Resampling.HAMMING))
+            assert picture.shape == (144, 96, 3) and np.abs(picture.astype(int) - plain).mean() < 2, (mode, path)
+
+
+@pytest.mark.slow
+def test_real_dataset(poster_archive, tmp_path):
+    "All ten thousand: two workers, none lost."
+    paths = sorted((poster_archive / "posters").iterdir())
+    read = failed = 0
+    for images, reasons in read_all([str(path) for path in paths], 96, 144, workers=2):
+        read, failed = read + len(images), failed + len(reasons) - reasons.count(None)
+    assert read == len(paths) == 10_000 and failed == 0

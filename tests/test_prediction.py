@@ -1,0 +1,67 @@
+"""The command `predict` as a user calls it: every format, a folder, what is no image, and what the answers look like."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poster_genres.prediction import ENDINGS, shipped_predictor
+
+
+@pytest.fixture(scope="module")
+def posters(tmp_path_factory):
+    "A folder with one picture in many formats and modes, and things that are no picture."
+    folder = tmp_path_factory.mktemp("posters")
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 256, (27, 18, 3), dtype=np.uint8)).resize((182, 268), Image.Resampling.BICUBIC)
+    picture.save(folder / "plain.jpg", quality=95)
+    for name, mode in (("print.jpg", "CMYK"), ("grey.jpg", "L"), ("palette.gif", "P"), ("see-through.png", "RGBA"), ("small.webp", "RGB"),
+                       ("bits.bmp", "1"), ("scan.tiff", "RGB")):
+        picture.convert(mode).save(folder / name)
+    (folder / "text.jpg").write_text("no image")
+    (folder / "notes.txt").write_text("no image either")
+    return folder
+
+
+def answers(done):
+    "The objects that `predict --json` printed, by the names of the files."
+    return {line["file"].replace("\\", "/").rsplit("/", 1)[-1]: line for line in map(json.loads, done.stdout.splitlines())}
+
+
+def test_every_format_is_answered_and_what_is_none_is_named(cli, posters):
+    done = cli("predict", "--json", posters, posters / "notes.txt", posters / "gone.jpg")
+    assert done.returncode == 1 and done.stderr == "poster-genres: 3 of 11 files could not be read as an image; the lines above say why\n"
+    found = answers(done)
+    assert len(found) == 11 and all("error" in found[name] for name in ("text.jpg", "notes.txt", "gone.jpg"))
+    for name, answer in found.items():
+        if "error" in answer:
+            continue
+        probabilities = [genre["probability"] for genre in answer["genres"]]
+        assert len(probabilities) == 18 and probabilities == sorted(probabilities, reverse=True), name
+        assert 0 <= min(probabilities) and max(probabilities) <= 1, name
+    first = {name: found[name]["genres"][0]["probability"] for name in ("plain.jpg", "print.jpg", "scan.tiff", "small.webp")}
+    assert max(first.values()) - min(first.values()) < 0.2, "the same picture gets much the same answer in every format"
+
+
+def test_text_and_exit_statuses(cli, posters):
+    done = cli("predict", posters / "plain.jpg")
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith(str(posters / "plain.jpg")) and "%" in done.stdout
+    empty = posters / "empty"
+    empty.mkdir()
+    for words, status in (((empty,), 2), ((posters / "plain.jpg", "--predictor", posters / "text.jpg"), 2), ((), 2)):
+        done = cli("predict", *words)
+        assert done.returncode == status and done.stderr.startswith("poster-genres: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_shipped_network_is_small_and_has_its_card():
+    assert shipped_predictor().stat().st_size <= 12e6 and len(ENDINGS) == len(set(ENDINGS))
+    card = shipped_predictor().with_name("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "constant answer" in card and "Apache" in card and "copyright" in card
+
+
+@pytest.mark.slow
+def test_a_folder_of_a_thousand(cli, posters, tmp_path):
+    for number in range(1000):
+        (tmp_path / f"{number:04}.jpg").write_bytes((posters / "plain.jpg").read_bytes())
+    done = cli("predict", "--json", tmp_path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1000

@@ -1,0 +1,161 @@
+"""The documentation: built offline, whole, without a broken link; found, read and judged in a browser; in step with an edited notebook."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from urllib.parse import unquote, urlsplit
+
+import browser
+import pytest
+import yaml
+from browser import ROOT, SIZES
+from bs4 import BeautifulSoup
+
+
+def build(project, out, **environment):
+    "Build the site of a project."
+    done = subprocess.run([sys.executable, "docs/build.py", str(out)], cwd=project, capture_output=True, text=True, timeout=600,
+                          env=os.environ | {"PYTHONPATH": str(project), "TF_CPP_MIN_LOG_LEVEL": "3"} | environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The site, built without a way to the network."
+    out = tmp_path_factory.mktemp("site") / "_docs"
+    build(ROOT, out, http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    return out
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {page.name: BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser") for page in sorted(site.glob("*.html"))}
+
+
+def test_every_notebook_has_a_page_with_its_pictures(site, pages):
+    notebooks = list((ROOT / "nbs").glob("*.ipynb"))
+    assert len(pages) == len(notebooks) + 1
+    for name, page in pages.items():
+        assert page.h1.get_text(strip=True) and page.title.get_text(strip=True), name
+        for picture in page.select("img"):
+            assert picture.get("alt"), f"{name}: a picture without an alternative text"
+            assert (site / picture["src"]).exists(), f"{name}: {picture['src']}"
+    assert len(pages["evaluation.html"].select("main img")) >= 6
+
+
+def test_sidebar_lists_every_notebook():
+    sections = yaml.safe_load((ROOT / "nbs" / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+    listed = {name for section in sections for name in section["contents"]}
+    missing = {path.name for path in (ROOT / "nbs").glob("*.ipynb")} - listed
+    assert not missing, f"put into the sidebar of nbs/_quarto.yml: {missing}"
+
+
+def test_no_link_is_broken_and_nothing_is_loaded_from_elsewhere(site, pages):
+    anchors = {name: {tag["id"] for tag in page.select("[id]")} for name, page in pages.items()}
+    wrong = []
+    for name, page in pages.items():
+        wrong += [f"{name} loads {tag.get('src') or tag.get('href')}" for tag in page.select("[src], link[href]")
+                  if re.match(r"(https?:)?//", tag.get("src") or tag.get("href"))]
+        for link in page.select("a[href]"):
+            target = urlsplit(link["href"])
+            if target.scheme in ("http", "https", "mailto"):
+                continue
+            file = unquote(target.path) or name
+            if not (site / file).exists() and not (file.startswith("example/") and not (ROOT / "outputs" / "example").exists()):
+                wrong.append(f"{name}: no file {link['href']}")
+            elif target.fragment and file in anchors and unquote(target.fragment) not in anchors[file]:
+                wrong.append(f"{name}: no anchor {link['href']}")
+    assert not wrong, "\n".join(wrong[:40])
+
+
+def test_reference_documents_every_public_function(pages):
+    from poster_genres._modidx import d
+    page = pages["reference.html"].get_text()
+    names = [name.split(".")[-1] for module in d["syms"].values() for name in module if not name.split(".")[-1].startswith("_") and name.count(".") == 2]
+    assert len(names) > 150 and not [name for name in names if name not in page]
+    core = pages["core.html"]
+    heading = core.select_one("#atomic_path")
+    assert heading and "core.py#L" in heading.find_next("a", class_="source")["href"]
+    assert "where the file is to appear" in heading.find_next("table").get_text()
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with browser.browsing() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    with browser.served(site) as one:
+        yield one
+
+
+SAMPLE = ["index.html", "evaluation.html", "core.html", "guide_parameters.html", "reference.html"]
+
+
+@pytest.mark.parametrize("size, scheme", [("phone", "dark"), ("desk", "light")])
+def test_sampled_pages_are_whole(address, chrome, size, scheme):
+    wrong = [line for page in SAMPLE for line in browser.look(chrome, f"{address}/{page}", size, scheme)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_all_pages_are_whole(address, chrome, pages, size, scheme):
+    wrong = [line for page in pages for line in browser.look(chrome, f"{address}/{page}", size, scheme)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("words, where", [("atomic_path", "core.html#atomic_path"), ("how results are measured", "guide_measuring.html"),
+                                          ("run the step download", "download.html#run-the-step")])
+def test_search_finds(address, chrome, words, where):
+    page = chrome.new_page()
+    page.goto(f"{address}/index.html")
+    page.keyboard.press("/")
+    page.keyboard.type(words)
+    page.wait_for_selector("#results a")
+    found = page.eval_on_selector_all("#results a", "links => links.slice(0, 5).map(link => link.getAttribute('href'))")
+    assert where in found, found
+    page.locator(f'#results a[href="{where}"]').click()
+    page.wait_for_url(f"**/{where}")
+    page.close()
+
+
+@pytest.mark.parametrize("page, scheme", [("index.html", "dark"), ("download.html", "light"), pytest.param("index.html", "light", marks=pytest.mark.slow),
+                                          pytest.param("evaluation.html", "dark", marks=pytest.mark.slow)])
+def test_site_is_accessible(address, chrome, page, scheme):
+    wrong = browser.accessibility(chrome, f"{address}/{page}", scheme)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+def test_a_change_to_a_notebook_reaches_package_tests_and_site(tmp_path):
+    "The four commands of CONTRIBUTING, in a copy, after a function of a notebook was changed."
+    project = tmp_path / "project"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", "_docs", "*.egg-info", "__pycache__"))
+    (project / ".venv").symlink_to(sys.prefix)
+    notebook = project / "nbs" / "08_pipeline.ipynb"
+    text = notebook.read_text(encoding="utf-8")
+    assert "The duration as minutes and seconds, such as 1:05." in text
+    notebook.write_text(text.replace("{int(seconds) // 60}:{int(seconds)", "{int(seconds) // 60} min {int(seconds)")
+                        .replace("The duration as minutes and seconds, such as 1:05.", "The duration in words, such as 1 min 05."), encoding="utf-8")
+
+    def make(*words):
+        return subprocess.run(["make", "-o", ".venv/.ready", *words], cwd=project, capture_output=True, text=True, timeout=900,
+                              env=os.environ | {"PYTHONPATH": str(project)})
+
+    assert make("export").returncode == 0
+    assert " min {int(seconds)" in (project / "poster_genres" / "pipeline.py").read_text(encoding="utf-8"), "the package follows"
+    failed = make("test-notebook", "NB=08_pipeline")
+    assert failed.returncode != 0 and "1:05" in failed.stdout + failed.stderr, "the notebook's own test notices"
+    notebook.write_text(notebook.read_text(encoding="utf-8").replace('== \\"1:05\\"', '== \\"1 min 05\\"').replace('== \\"0:03\\"', '== \\"0 min 03\\"')
+                        .replace("about 2:59 left", "about 2 min 59 left").replace("scraping        0:00  300", "scraping      0 min 00  300"), encoding="utf-8")
+    passed = make("export", "test-notebook", "NB=08_pipeline")
+    assert passed.returncode == 0, (passed.stdout + passed.stderr)[-3000:]
+    built = make("docs")
+    assert built.returncode == 0, built.stderr[-3000:]
+    assert "The duration in words" in (project / "_docs" / "pipeline.html").read_text(encoding="utf-8"), "the site follows"
