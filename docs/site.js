@@ -5,11 +5,13 @@
   const escape = text => text.replace(/[&<>"]/g, sign => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[sign]);
   let index, loading;
 
+  // The index is fetched when the search is first used. A fetch that failed is tried again at the next key.
   function load() {
-    loading ??= new Promise(done => {
+    loading ??= new Promise((done, failed) => {
       const script = document.createElement("script");
       script.src = "search.js";
       script.onload = () => { index = window.SEARCH.map(([page, heading, url, text]) => ({ page, heading, url, text, all: plain(`${page} ${heading} ${text}`) })); done(); };
+      script.onerror = () => { loading = undefined; script.remove(); failed(new Error("the search index did not load")); };
       document.head.append(script);
     });
     return loading;
@@ -35,14 +37,15 @@
   }
 
   async function search() {
-    await load();
+    try { await load(); }
+    catch { results.innerHTML = "<p>The search index did not load: type on to try again.</p>"; return; }
     const words = plain(input.value).split(/\s+/).filter(Boolean);
     const found = words.length ? index.map(entry => [score(entry, words), entry]).filter(([sum]) => sum).sort((a, b) => b[0] - a[0]).slice(0, 12) : [];
     results.innerHTML = found.map(([, entry]) => `<a href="${entry.url}"><b>${escape(entry.heading ? `${entry.page}: ${entry.heading}` : entry.page)}</b>${snippet(entry, words)}</a>`).join("")
       || (words.length ? "<p>Nothing found: try fewer or other words.</p>" : "");
   }
 
-  input.addEventListener("focus", load);
+  input.addEventListener("focus", () => load().catch(() => {}));
   input.addEventListener("input", search);
   document.addEventListener("keydown", event => {
     const links = [...results.querySelectorAll("a")], place = links.indexOf(document.activeElement);

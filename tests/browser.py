@@ -40,10 +40,15 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *words): pass
 
 
+class Patient(ThreadingHTTPServer):
+    "A server whose queue holds all that a browser asks for at once."
+    request_queue_size = 128
+
+
 @contextmanager
 def served(folder):
     "The address of a folder on a loopback port."
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server = Patient(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -115,7 +115,9 @@ def test_all_pages_are_whole(address, chrome, pages, size, scheme):
 def test_search_finds(address, chrome, words, where):
     page = chrome.new_page()
     page.goto(f"{address}/index.html")
+    page.bring_to_front()
     page.keyboard.press("/")
+    page.wait_for_function("document.activeElement.id === 'search'")
     page.keyboard.type(words)
     page.wait_for_selector("#results a")
     found = page.eval_on_selector_all("#results a", "links => links.slice(0, 5).map(link => link.getAttribute('href'))")
