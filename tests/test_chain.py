@@ -143,8 +143,11 @@ def assert_same_scores(run, finished):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
 def test_killed_training_goes_on(finished, archive, tmp_path, cli):
-    run = tmp_path / "killed"
+    run = finished[0].with_name("killed")
+    shutil.copytree(finished[0], run, ignore=shutil.ignore_patterns("model", "evaluation"))
+    (run / "run.json").write_text(json.dumps(record(run) | {"scores": {}}))
     kill_in("cnn", archive, run, whole_group=False, delay=3)
+    assert record(run)["steps"]["cnn"]["state"] == "running"
     earlier = {step: record(run)["steps"][step]["started"] for step in ("scraping", "download", "manipulation", "preprocessing")}
     done = cli("run", "--archive", archive, "--out", run, *QUICK)
     assert done.returncode == 0, done.stderr
