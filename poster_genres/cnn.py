@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'SCALINGS', 'PENALTIES', 'NETWORKS', 'WATCHED', 'Dataset', 'read_dataset', 'training_order',
-           'augment', 'patch', 'augmented', 'Batches', 'original', 'residual_block', 'compact', 'pretrained',
+           'augment', 'patch', 'augmented', 'mix', 'Batches', 'original', 'residual_block', 'compact', 'pretrained',
            'features_of', 'frozen_features', 'fit_head', 'set_head', 'multiply_adds', 'Recipe', 'warm_up_and_cosine',
            'optimizer_of', 'checked_recipe', 'computed_in', 'build_network', 'Watch', 'fit_epoch', 'predict_rows',
            'validation_scores', 'validation_floors', 'Reached', 'save_checkpoint', 'load_checkpoint', 'better',
@@ -89,8 +89,8 @@ def training_order(
     "The rows in the order in which the epoch shows them."
     return np.random.default_rng([seed, epoch]).permutation(np.repeat(rows, repeats))
 
-# %% ../nbs/05_cnn.ipynb #710ab0db
-AUGMENTATIONS = ("none", "light", "strong")
+# %% ../nbs/05_cnn.ipynb #f868a93b
+AUGMENTATIONS = ("none", "light", "strong", "mixed")
 
 
 def augment(
@@ -123,20 +123,33 @@ def patch(
         images[number, top:top + tall, left:left + wide] = random.integers(0, 256, 3)
     return images
 
-# %% ../nbs/05_cnn.ipynb #900a144a
+# %% ../nbs/05_cnn.ipynb #71afbe6f
 def augmented(
     images: np.ndarray,  # posters x height x width x 3
     kind: str,  # one of `AUGMENTATIONS`
     random: np.random.Generator,  # where chance comes from
 ) -> np.ndarray:
-    "The posters as this kind of augmentation shows them."
-    if kind == "strong":
+    "The posters as this kind of augmentation shows them, before they are mixed."
+    if kind in ("strong", "mixed"):
         return patch(augment(images, random, zoom=0.12), random)
     return augment(images, random) if kind == "light" else images
 
-# %% ../nbs/05_cnn.ipynb #9a9aefc0
+# %% ../nbs/05_cnn.ipynb #87a2fe44
+def mix(
+    images: np.ndarray,  # posters x height x width x 3
+    genres: np.ndarray,  # posters x genres, 0 or 1
+    random: np.random.Generator,  # where chance comes from
+    spread: float = 0.3,  # both parameters of the beta distribution of the shares; the larger, the more is mixed
+) -> tuple[np.ndarray, np.ndarray]:
+    "Each poster with another one of the batch shining through, and the genres of both in the same shares."
+    share = random.beta(spread, spread, len(images))
+    share, other = np.maximum(share, 1 - share).astype("float32"), random.permutation(len(images))
+    blend = lambda values, share: share * values + (1 - share) * values[other]
+    return np.rint(blend(images, share[:, None, None, None])).astype(images.dtype), blend(genres, share[:, None])
+
+# %% ../nbs/05_cnn.ipynb #c5145f6e
 class Batches(keras.utils.PyDataset):
-    "One epoch of training: batches of posters (bytes), of their genres (0 or 1) and of their weights in the loss."
+    "One epoch of training: batches of posters (bytes), of their genres (0 to 1) and of their weights in the loss."
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, epoch: int, augmentation: str):
         super().__init__()
@@ -149,8 +162,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, number):
         rows = self.order[number * self.batch_size:(number + 1) * self.batch_size]
-        images = augmented(self.dataset.images[rows], self.augmentation, np.random.default_rng([*self.chance, number]))
-        return images, self.dataset.genres[rows].astype("float32"), self.dataset.weights(rows)
+        random, genres = np.random.default_rng([*self.chance, number]), self.dataset.genres[rows].astype("float32")
+        images = augmented(self.dataset.images[rows], self.augmentation, random)
+        if self.augmentation == "mixed":
+            images, genres = mix(images, genres, random)
+        return images, genres, self.dataset.weights(rows)
 
 # %% ../nbs/05_cnn.ipynb #e80f716f
 SCALINGS = {"bytes": 1 / 127.5, "original": 1 / 255 / 127.5}
