@@ -128,6 +128,18 @@ def wait_for_step(run, step, process, limit=300):
     raise AssertionError(f"step {step} never began")
 
 
+def copy_before(step, finished, name):
+    "A copy of the finished run, beside it, as it was before `step` began."
+    run = finished.with_name(name)
+    shutil.copytree(finished, run)
+    names = list(STEPS)
+    for output in {Path(output).parts[0] for later in names[names.index(step):] for output in STEPS[later].outputs}:
+        (shutil.rmtree if (run / output).is_dir() else os.remove)(run / output)
+    earlier = {name: record(run)["steps"][name] for name in names[:names.index(step)]}
+    (run / "run.json").write_text(json.dumps(record(run) | {"steps": earlier, "scores": {}}))
+    return run
+
+
 def kill_in(step, archive, run, whole_group, delay):
     process = start("--archive", archive, "--out", run, *QUICK)
     wait_for_step(run, step, process)
@@ -142,10 +154,8 @@ def assert_same_scores(run, finished):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-def test_killed_training_goes_on(finished, archive, tmp_path, cli):
-    run = finished[0].with_name("killed")
-    shutil.copytree(finished[0], run, ignore=shutil.ignore_patterns("model", "evaluation"))
-    (run / "run.json").write_text(json.dumps(record(run) | {"scores": {}}))
+def test_killed_training_goes_on(finished, archive, cli):
+    run = copy_before("cnn", finished[0], "killed")
     kill_in("cnn", archive, run, whole_group=False, delay=3)
     assert record(run)["steps"]["cnn"]["state"] == "running"
     earlier = {step: record(run)["steps"][step]["started"] for step in ("scraping", "download", "manipulation", "preprocessing")}
@@ -159,8 +169,8 @@ def test_killed_training_goes_on(finished, archive, tmp_path, cli):
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
 @pytest.mark.parametrize("whole_group", [False, True], ids=["runner", "group"])
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_in_every_step(step, whole_group, finished, archive, tmp_path, cli):
-    run = tmp_path / "killed"
+def test_killed_in_every_step(step, whole_group, finished, archive, cli):
+    run = copy_before(step, finished[0], f"killed-{step}-{whole_group}")
     kill_in(step, archive, run, whole_group, delay=random.uniform(0, 0.5))
     done = cli("run", "--archive", archive, "--out", run, *QUICK)
     assert done.returncode == 0, done.stderr
