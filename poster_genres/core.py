@@ -324,7 +324,7 @@ def notebooks_folder() -> Path:
     installed, checkout = package / "notebooks", package.parent / "nbs"
     return checkout if checkout.exists() else installed
 
-# %% ../nbs/00_core.ipynb #bb1f8038
+# %% ../nbs/00_core.ipynb #01fe1aea
 class StepFiles(NamedTuple):
     "What one step reads and writes, as paths inside the run folder."
     notebook: str
@@ -342,7 +342,8 @@ STEPS = {
     "cnn": StepFiles("05_cnn", ("dataset/images.npy", "dataset/genres.npy", "dataset/index.parquet",
                                 "dataset/genres.json"), ("model/model.keras", "model/history.csv")),
     "evaluation": StepFiles("06_evaluation", ("model/model.keras", "dataset/images.npy", "dataset/genres.npy",
-                            "dataset/index.parquet"), ("evaluation/scores.json", "evaluation/predictions.parquet")),
+                            "dataset/index.parquet"), ("evaluation/scores.json", "evaluation/predictions.parquet",
+                   "evaluation/predictor.keras")),
 }
 
 # %% ../nbs/00_core.ipynb #b30c95c7

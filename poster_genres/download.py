@@ -97,7 +97,35 @@ def recall(
     attempts = tuple(Attempt(*entry) for entry in record.get("attempts", []))
     return Fetched(link, **record | {"attempts": attempts}), age
 
-# %% ../nbs/02_download.ipynb #d16d3a14
+# %% ../nbs/02_download.ipynb #aa78ff0f
+def _write(path, data):
+    "Write a file that is there whole or not at all; what a killed process leaves is overwritten by the next."
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        file = open(temporary, "wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(temporary, "wb")
+    with file:
+        file.write(data)
+    os.replace(temporary, path)
+
+# %% ../nbs/02_download.ipynb #209f866e
+def _keep(memory, link, answer):
+    "What became of a link that was answered; the poster gets its file, if it is one."
+    new = Fetched(link, attempts=answer.attempts, status=200, etag=answer.etag, modified=answer.modified)
+    try:
+        facts, kept = check_poster(answer.body)
+    except BadImage as error:
+        new = new._replace(reason=str(error))
+        remember(memory, new)
+        return new
+    new = new._replace(path=memory.path(link, ".jpg"), facts=facts, kept=kept)
+    remember(memory, new)
+    _write(new.path, answer.body)
+    return new
+
+# %% ../nbs/02_download.ipynb #433534d3
 memory_in = functools.lru_cache(maxsize=4)(Memory)  # one for each folder, which all threads share
 
 
@@ -123,34 +151,6 @@ def fetch_poster(
         remember(memory, before)
         return before
     return _keep(memory, link, answer)
-
-
-def _keep(memory, link, answer):
-    "What became of a link that was answered; the poster gets its file, if it is one."
-    new = Fetched(link, attempts=answer.attempts, status=200, etag=answer.etag, modified=answer.modified)
-    try:
-        facts, kept = check_poster(answer.body)
-    except BadImage as error:
-        new = new._replace(reason=str(error))
-        remember(memory, new)
-        return new
-    new = new._replace(path=memory.path(link, ".jpg"), facts=facts, kept=kept)
-    remember(memory, new)
-    _write(new.path, answer.body)
-    return new
-
-
-def _write(path, data):
-    "Write a file that is there whole or not at all; what a killed process leaves is overwritten by the next."
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        file = open(temporary, "wb")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(temporary, "wb")
-    with file:
-        file.write(data)
-    os.replace(temporary, path)
 
 # %% ../nbs/02_download.ipynb #c084f96e
 _ROW = ("poster_link", "path", "status", "reason", "attempts", "kept", *ImageFacts._fields)
