@@ -58,6 +58,8 @@ def test_notebook_is_fit_to_publish(notebook):
         for output in cell.get("outputs", []):
             assert output.output_type != "error", f"a saved error: {output.get('evalue')}"
             assert output.get("name") != "stderr", f"a saved warning: {output.get('text')}"
+            shown = output.get("data", {})
+            assert not str(shown.get("text/plain", "")).startswith("<Figure") or "image/png" in shown, "a plot that shows its name only"
 
 
 @pytest.mark.parametrize("step", STEPS)
