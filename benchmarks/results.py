@@ -27,6 +27,7 @@ CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
     "strong augmentation": {"augmentation": "strong"},
+    "mixed posters": {"augmentation": "mixed"},
     "weighted loss": {"loss": "weighted"},
     "focal loss": {"loss": "focal"},
     "asymmetric loss": {"loss": "asymmetric"},
