@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import imagehash
 import numpy as np
 import pandas as pd
 import psutil
@@ -13,7 +14,7 @@ from PIL import Image
 import poster_genres.image as image
 import poster_genres.preprocessing as preprocessing
 from poster_genres.core import StepError, read_json, read_run, read_table, write_table
-from poster_genres.image import BadImage, decode, pixels
+from poster_genres.image import BadImage, decode, perceptual_hash, pixels
 from poster_genres.preprocessing import check_alignment, preprocess, read_all
 
 GENRES = [["Drama"], ["War", "Drama"], ["Comedy"], ["Western"]]
@@ -140,6 +141,14 @@ def test_rows_that_slipped_are_found(whole, tmp_path, slip):
     np.save(run / f"dataset/{slip}.npy", np.roll(array, 1, axis=0))
     with pytest.raises(StepError, match="its pixels or genres differ"):
         check_alignment(run)
+
+
+def test_perceptual_hash_is_imagehashs(archive):
+    chance = np.random.default_rng(0).integers(0, 256, (40, 50, 30, 3), dtype=np.uint8)
+    pictures = [*map(Image.fromarray, chance), *(decode(path) for path in sorted((archive / "posters").glob("*.jpg"))[:60] if path.stat().st_size > 5000)]
+    assert len(pictures) > 90
+    for picture in pictures:
+        assert perceptual_hash(picture) == str(imagehash.phash(picture))
 
 
 # ---- real posters ----
