@@ -2,7 +2,7 @@
 
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
-    python benchmarks/results.py speed RUN ARCHIVE      posters a second of the run's predictor, decoding included
+    python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
 `choices` adds one row after the other and goes on where it was stopped; its runs are made beside RUN.
 """
@@ -18,7 +18,7 @@ import pandas as pd
 from poster_genres.calibration import load_predictor
 from poster_genres.cnn import predict_rows, read_dataset, train
 from poster_genres.core import notebooks_folder, read_json, read_run, write_json
-from poster_genres.prediction import predict, shrink
+from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
 from poster_genres.scores import bootstrap_weights, log_loss, mean_average_precision
 
 FOLDER = notebooks_folder() / "results"
@@ -97,19 +97,33 @@ def fastest(function, count, times=3):
     return count / float(np.median(seconds))
 
 
+def of_size(predictor, height, width):
+    "The predictor with the same weights, for posters of another size; its layers must not mind."
+    other = keras.models.clone_model(predictor, input_tensors=keras.Input((height, width, 3)))
+    other.set_weights(predictor.get_weights())
+    return other
+
+
 def speed(run, archive):
-    "Posters a second: the network alone at several batch sizes, and from files."
-    path = Path(run, "evaluation", "predictor.keras")
-    predictor, files = load_predictor(path), sorted(Path(archive, "posters").glob("*.jpg"))[:256]
-    images, rows = read_dataset(run).images[:256], []
-    for batch in (1, 8, 32):
-        ask = lambda batch=batch: predict_rows(predictor, images, np.arange(256), batch)
-        ask()
-        rows.append({"what": "network alone", "batch": batch, "posters a second": fastest(ask, 256)})
-    rows.append({"what": "from files", "batch": 32, "posters a second": fastest(lambda: list(predict(files, predictor)), len(files))})
-    small = shrink(predictor, Path(run, "evaluation", "small.keras"))
-    rows.append({"what": "file, MB as saved", "posters a second": np.nan, "megabytes": path.stat().st_size / 1e6})
-    rows.append({"what": "file, MB in float16, packed", "posters a second": np.nan, "megabytes": small.stat().st_size / 1e6})
+    "One row for each way to ask the run's network: megabytes, mean average precision on validation, and posters a second from files."
+    path, posters, rows = Path(run, "evaluation", "predictor.keras"), Path(archive, "posters"), []
+    whole, dataset, file = load_predictor(path), read_dataset(run), Path(run, "evaluation", "tried.tflite")
+    validation = dataset.rows("validation")
+    files = [posters / f"{imdb_id}.jpg" for imdb_id in dataset.index.imdb_id[validation]]
+    truth, (height, width) = dataset.genres[validation], whole.input_shape[1:3]
+    ways = [("Keras", "float32", 1)] + [("LiteRT", weights, size) for weights, size in (
+        ("float32", 1), ("float16", 1), ("int8", 1), ("float16", 0.8), ("float16", 0.6))]
+    for runtime, weights, size in ways:
+        network = of_size(whole, round(height * size), round(width * size)) if size != 1 else whole
+        one = keras_predictor(path) if runtime == "Keras" else lite_predictor(save_lite(network, file, weights))
+        said = [{genre["name"]: genre["probability"] for genre in answer["genres"]} for answer in predict(files, one)]
+        said = pd.DataFrame(said)[dataset.names].to_numpy()
+        rows.append({"runtime": runtime, "weights": weights, "height": one.size[0], "width": one.size[1],
+                     "megabytes": (path if runtime == "Keras" else file).stat().st_size / 1e6,
+                     "mean_average_precision": float(mean_average_precision(truth, said)),
+                     "posters_a_second": fastest(lambda one=one: list(predict(files[:256], one)), 256)})
+        print(rows[-1], flush=True)
+    file.unlink()
     save(pd.DataFrame(rows), "speed")
 
 

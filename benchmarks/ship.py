@@ -1,6 +1,6 @@
 """Make the network that comes with the package: `python benchmarks/ship.py RUN` after the run's evaluation.
 
-Writes poster_genres/shipped/predictor.keras (float16 weights, packed) and its MODEL_CARD.md, and refuses when rounding
+Writes poster_genres/shipped/predictor.tflite (LiteRT, float16 weights) and its MODEL_CARD.md, and refuses when rounding
 costs 0.003 mean average precision or more on the validation part, or when the file is larger than 12 MB.
 """
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from poster_genres.calibration import load_predictor
 from poster_genres.cnn import predict_rows, read_dataset
 from poster_genres.core import StepError, read_json, read_run
-from poster_genres.prediction import shipped_predictor, shrink
+from poster_genres.prediction import lite_predictor, save_lite, shipped_predictor
 from poster_genres.scores import mean_average_precision
 
 NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision", "macro_f1": "macro F1",
@@ -20,7 +20,7 @@ NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "
 
 CARD = """# Model card: the network that comes with the package
 
-**What it is.** `predictor.keras` takes the picture of a movie poster ({height} x {width} pixels, RGB bytes) and gives for each of
+**What it is.** `predictor.tflite` (for LiteRT) takes the picture of a movie poster ({height} x {width} pixels, RGB bytes) and gives for each of
 {genres} genres the probability that the movie has it. {weights:,} weights, {size:.1f} MB (rounded to float16), network `{network}`
 ({backbone}).
 
@@ -75,10 +75,9 @@ def main(run):
     "Write the predictor and its card."
     dataset, record, scores = read_dataset(run), read_run(run), read_json(Path(run, "evaluation", "scores.json"))
     predictor, rows = load_predictor(Path(run, "evaluation", "predictor.keras")), dataset.rows("validation")
-    precision = lambda: float(mean_average_precision(dataset.genres[rows], predict_rows(predictor, dataset.images, rows)))
-    exact = precision()
-    path = shrink(predictor, shipped_predictor())
-    cost, size = precision() - exact, path.stat().st_size / 1e6
+    precision = lambda said: float(mean_average_precision(dataset.genres[rows], said))
+    exact, path = precision(predict_rows(predictor, dataset.images, rows)), save_lite(predictor, shipped_predictor())
+    cost, size = precision(lite_predictor(path).ask(dataset.images[rows])) - exact, path.stat().st_size / 1e6
     if cost <= -0.003 or size > 12:
         raise StepError(f"not fit to ship: rounding changes mean average precision by {cost:.4f}, the file has {size:.1f} MB")
     height, width = predictor.input_shape[1:3]

@@ -7,7 +7,7 @@ import sys
 
 import nbformat
 
-START_UP = re.compile(r"^(WARNING: All log messages before absl|[IW]0000 |To enable the following instructions).*\n?", re.M)
+START_UP = re.compile(r"^(WARNING: All log messages before absl|[IW]0000 |To enable the following instructions|INFO: Created TensorFlow Lite).*\n?", re.M)
 
 for path in sys.argv[1:]:
     notebook = nbformat.read(path, 4)

@@ -1,11 +1,13 @@
 """The command `predict` as a user calls it: every format, a folder, what is no image, and what the answers look like."""
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from poster_genres.prediction import ENDINGS, shipped_predictor
+from poster_genres.prediction import ENDINGS, find_predictor, shipped_predictor
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,17 @@ def test_text_and_exit_statuses(cli, posters):
         assert done.returncode == status and done.stderr.startswith("poster-genres: ") and done.stderr.count("\n") == 1, done.stderr
 
 
+def test_who_asks_about_a_poster_waits_for_no_chain(posters):
+    "Neither TensorFlow nor Keras nor the notebooks are loaded for the network that comes with the package."
+    code = ("import sys; from poster_genres.cli import main; status = main(['predict', sys.argv[1]]); "
+            "sys.exit(status or ' '.join({'tensorflow', 'keras', 'papermill', 'nbformat'} & set(sys.modules)) or 0)")
+    done = subprocess.run([sys.executable, "-c", code, posters / "plain.jpg"], capture_output=True, text=True)
+    assert done.returncode == 0 and "%" in done.stdout, done.stderr
+
+
 def test_the_shipped_network_is_small_and_has_its_card():
     assert shipped_predictor().stat().st_size <= 12e6 and len(ENDINGS) == len(set(ENDINGS))
+    assert len(find_predictor().genres) == 18
     card = shipped_predictor().with_name("MODEL_CARD.md").read_text(encoding="utf-8")
     assert "constant answer" in card and "Apache" in card and "copyright" in card
 
