@@ -12,6 +12,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,9 +24,9 @@ import pandas as pd
 from PIL import Image
 
 from .core import InputError, PosterGenresError, RefusedError, StepError, check_number, read_run, read_table, step, write_table
-from .image import BadImage, ImageFacts, verify
+from .image import BROKEN, FORMATS, BadImage, ImageFacts, verify
 from .replay import cache_folder, replay
-from .scraping import host_list, tmdb_link, web_client
+from .scraping import host_list, title_link, tmdb_link, web_client
 from .web import Attempt, Client, Memory, WebError, fetch_all, summary
 
 # %% ../nbs/02_download.ipynb #427af7f5
@@ -36,7 +38,7 @@ def how_kept(
     data: bytes,  # an image file
 ) -> str:
     "What is done to the image when it is read; `as it is` when nothing is."
-    image = Image.open(io.BytesIO(data))
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
     changes = []
     if getattr(image, "n_frames", 1) > 1:
         changes.append("first frame")
@@ -56,8 +58,12 @@ def check_poster(
     facts = verify(data)
     if min(facts.width, facts.height) < SMALLEST:
         raise BadImage(f"too small for a poster: {facts.width} x {facts.height} pixels")
-    plain = facts.mode == "RGB" and data.startswith(b"\xff\xd8") and b"Exif\0" not in data and b"MPF\0" not in data
-    return facts, "as it is" if plain else how_kept(data)  # a JPEG without such marks can neither lie on its side nor move
+    if facts.mode == "RGB" and data.startswith(b"\xff\xd8") and b"Exif\0" not in data and b"MPF\0" not in data:
+        return facts, "as it is"  # a JPEG without such marks can neither lie on its side nor move
+    try:
+        return facts, how_kept(data)
+    except BROKEN as error:  # the first frame is whole, and a later one is not
+        raise BadImage(f"damaged image: {error}") from None
 
 # %% ../nbs/02_download.ipynb #46e619d8
 class Fetched(NamedTuple):
@@ -99,8 +105,8 @@ def recall(
 
 # %% ../nbs/02_download.ipynb #aa78ff0f
 def _write(path, data):
-    "Write a file that is there whole or not at all; what a killed process leaves is overwritten by the next."
-    temporary = path.with_name(f".{path.name}.part")
+    "Write a file that is there whole or not at all, whoever else may be writing it."
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         file = open(temporary, "wb")
     except FileNotFoundError:
@@ -219,14 +225,16 @@ def look_up(
     key: str,  # TMDB's key, of either kind
 ) -> str:
     "The path of the movie's poster that TMDB has today. Raises `WebError` when it has none."
+    title_link(imdb_id)  # refuses what is no id
     secret = {"headers": {"Authorization": f"Bearer {key}"}} if len(key) > 40 else {"params": {"api_key": key}}
     options = secret | {"params": {"external_source": "imdb_id", **secret.get("params", {})}}
     answer = client.get(f"https://api.themoviedb.org/3/find/{imdb_id}", keep=False, **options)
     try:
         results = json.loads(answer.body)
         entries = [entry for kind in ("movie_results", "tv_results") for entry in results.get(kind, [])]
-        return next(entry["poster_path"] for entry in entries if entry.get("poster_path"))
-    except (ValueError, AttributeError, TypeError, KeyError, StopIteration):
+        path = next(entry["poster_path"] for entry in entries if entry.get("poster_path"))
+        return path if tmdb_link(path) else ""
+    except (ValueError, AttributeError, TypeError, KeyError, StopIteration, WebError):
         raise WebError("TMDB knows no poster of it", answer.status, answer.attempts) from None
 
 
@@ -240,14 +248,19 @@ def look_again(
     memory, key = memory_in(Path(posters)), os.environ.get("TMDB_API_KEY", "")
     def one(imdb_id):
         record = memory.get(f"TMDB {imdb_id}")
-        if not record and key and not client.offline:
-            record = {"path": look_up(client, imdb_id, key)}
+        if key and not client.offline and not (record and time.time() - record["when"] < client.manners.fresh):
+            try:
+                record = {"path": look_up(client, imdb_id, key)}
+            except WebError as error:
+                if error.status != 200:  # no answer, which is another thing than the answer that there is none
+                    raise
+                record = {"path": None}
             memory.put(f"TMDB {imdb_id}", record)
         return record and record["path"]
 
     paths = {imdb_id: path for imdb_id, path in fetch_all(one, movies.imdb_id, connections, "Looking up", "movies") if isinstance(path, str)}
     again = movies[movies.imdb_id.isin(paths)]
-    width = lambda link: int(link.split("/")[5].lstrip("w").replace("original", "0"))
+    width = lambda link: int(size[1]) if (size := re.search(r"/w(\d+)[^/]*/[^/]*$", link)) else 0
     return again.assign(poster_link=[tmdb_link(paths[imdb_id], width(link)) for imdb_id, link in zip(again.imdb_id, again.poster_link)])
 
 # %% ../nbs/02_download.ipynb #9e36174d
@@ -272,7 +285,10 @@ def fetch_run(
     table, attempts = fetch_posters(movies, client, posters, run_dir, connections)
     reasons = table.reason.fillna("")
     dead = table[reasons.str.contains("answers 4(?:04|10)") & table.poster_link.str.startswith("https://image.tmdb.org/")]
-    again = look_again(dead[["imdb_id", "poster_link"]], client, posters, connections) if len(dead) else dead
+    try:
+        again = look_again(dead[["imdb_id", "poster_link"]], client, posters, connections) if len(dead) else dead
+    except RefusedError as error:  # a wrong key, for one: the posters that are here stay, and the dead links stay dead
+        again, table.loc[dead.index, "reason"] = dead.iloc[:0], dead.reason + f"; not looked up again: {str(error).split(':')[0]}"
     if len(again):
         found, more = fetch_posters(again, client, posters, run_dir, connections)
         table = table.set_index("imdb_id")

@@ -50,25 +50,26 @@ def find_2017(
     soup: BeautifulSoup,  # a title page
 ) -> Finding:
     "What a page of the time until 2020 says."
-    image = soup.select_one("div.poster img")
+    images = soup.select("div.poster img")
     genres = tuple(tag.get_text() for tag in soup.select('.title_wrapper a[href*="/genre"], .title_wrapper [itemprop="genre"]'))
-    return Finding(_sources(image), image and image.get("alt"), genres)
+    name = next((image["alt"] for image in images if image.get("alt")), None)
+    return Finding([link for image in images for link in _sources(image)], name, genres)
 
 
 def _sources(image):
     "The links in an img element: `src`, and those of `srcset`, which holds pairs of a link and a width."
     if image is None:
         return []
-    wide = [part.split()[0] for part in str(image.get("srcset") or "").split(", ") if part.split()]
+    wide = [part.split()[0] for part in re.split(r",\s+", str(image.get("srcset") or "")) if part.split()]
     return [link for link in (image.get("src"), *wide, image.get("data-src")) if link and not link.startswith("data:")]
 
 # %% ../nbs/01_scraping.ipynb #6558aed1
 def json_objects(
     soup: BeautifulSoup,  # a title page
 ) -> list[dict]:
-    "The objects in the page's JSON-LD, those that describe a movie or a series first; broken ones are left out."
+    "The objects in the page's JSON-LD that describe a movie or a series, then those that do not say what they describe."
     values = [_json(tag) for tag in soup.select('script[type="application/ld+json"]')]
-    objects, kinds = [], re.compile(r"Movie|TV|Episode|CreativeWork|VideoObject")
+    objects, kinds = [], re.compile(r"Movie|TV|Episode|CreativeWork")  # and not Person or VideoObject: a portrait, a trailer's still
     while values:
         value = values.pop(0)
         if isinstance(value, list):
@@ -76,7 +77,8 @@ def json_objects(
         elif isinstance(value, dict):
             objects.append(value)
             values = ([value["@graph"]] if "@graph" in value else []) + values
-    return sorted(objects[:100], key=lambda entry: not kinds.search(str(entry.get("@type"))))
+    fitting = [entry for entry in objects[:100] if "@type" not in entry or kinds.search(str(entry["@type"]))]
+    return sorted(fitting, key=lambda entry: "@type" not in entry)
 
 
 def _json(tag):
@@ -137,7 +139,7 @@ def safe_link(
     hosts: Iterable[str] = (*IMAGE_HOSTS, *TMDB_HOSTS),  # where posters may come from
 ) -> str:
     "The link as https. Raises `WebError` with the reason when it may not be asked for or shows no poster."
-    link = re.sub(r"^(?:http:)?//", "https://", html.unescape(link).strip())
+    link = re.sub(r"^(?:http:)?//", "https://", link.replace("&amp;", "&").strip(), flags=re.I)
     allowed_host(link, hosts)
     if _FURNITURE.search(link):
         raise WebError("the page shows a placeholder instead of a poster")
@@ -197,8 +199,8 @@ def sized(
     width: int,  # pixels; 0: the poster as it was uploaded
 ) -> str:
     "The link to the same poster in that width, or in the next larger one that there is."
-    if match := re.fullmatch(r"(https://[^/]+/images/M/[^/?]+?)(?:\._V1_?[^/?]*)?(\.\w+)", link):
-        return f"{match[1]}._V1_{f'UX{width}_' if width else ''}{match[2]}"
+    if (match := re.fullmatch(r"(https://([^/]+)/images/M/[^/?]+?)(?:\._V1_?[^/?]*)?(\.\w+)", link)) and match[2] in IMAGE_HOSTS:
+        return f"{match[1]}._V1_{f'UX{width}_' if width else ''}{match[3]}"
     if match := re.fullmatch(r"(https://image\.tmdb\.org/t/p/)(?:w\d+|original)(/[^/?]+)", link):
         nearest = next((f"w{size}" for size in TMDB_WIDTHS if size >= width), "original") if width else "original"
         return f"{match[1]}{nearest}{match[2]}"
@@ -266,7 +268,7 @@ def host_list(
     "Where posters may come from: the hosts that we know, and these. Raises `InputError` when one of them is no host's name."
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:
-        if not re.fullmatch(r"(?:[a-z0-9-]+\.)+[a-z][a-z0-9-]+", name):
+        if not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{1,62}", name):
             raise InputError(f"parameter image_hosts is {text!r}: expected names such as images.example.org, separated by commas")
     return (*IMAGE_HOSTS, *TMDB_HOSTS, *names)
 
