@@ -48,7 +48,8 @@ def translate(
     return list(dict.fromkeys(name for known in genres for name in mapping.get(known, (known,))))
 
 # %% ../nbs/00d_catalogue.ipynb #fe6e2b6a
-_ID = re.compile(r"(?:tt)?0*([1-9][0-9]{0,9})")
+_ID = re.compile(r"(?:tt)?0*([1-9][0-9]{0,9})(?:\.0+)?", re.I)  # a table that lacks an id somewhere writes all others as 114709.0
+_NOTHING_SAID = {"", "nan", "none", "null", "n/a", "<na>", "\\n", "(no genres listed)"}  # how programs write that there is nothing
 
 
 def normalise_id(
@@ -56,7 +57,7 @@ def normalise_id(
 ) -> str | None:
     "The id as `tt` and at least seven digits, None when `text` is empty. Raises `ValueError` when it is no id."
     text = text.strip()
-    if not text:
+    if text.lower() in _NOTHING_SAID:
         return None
     if match := _ID.fullmatch(text):
         return f"tt{int(match[1]):07}"
@@ -69,14 +70,14 @@ def parse_genres(
 ) -> tuple[str, ...]:
     "The genres' names in the order of the cell, each once. Raises `ValueError` when the cell holds something else."
     text = text.strip()
-    names = text.split("|")
-    if text.startswith(("[", "{", "(")):
+    names = text.split("|") if text.lower() not in _NOTHING_SAID else []
+    if names and text.startswith(("[", "{", "(")):
         try:
             entries = _list_of(text)
             names = [entry if isinstance(entry, str) else entry["name"].strip() for entry in entries]
         except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, MemoryError, RecursionError):
             raise ValueError(f"genres are {text[:40]!r}, expected a list such as [{{'name': 'Drama'}}]") from None
-    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    return tuple(dict.fromkeys(name.strip() for name in names if name.strip().lower() not in _NOTHING_SAID))
 
 
 def _list_of(text):
@@ -139,11 +140,12 @@ def _read_row(cells, columns, layout, lines=""):
     "One row of the catalogue as a dictionary with the keys of `_NOTHING`; a malformed one has nothing but a `reason`."
     if len(cells) != len(columns):
         return _NOTHING | {"genres": [], "reason": f"malformed: {len(cells)} cells, expected {len(columns)}{lines}"}
-    cell = dict(zip(columns, cells))
+    cell, imdb_id = dict(zip(columns, cells)), None
     try:
-        imdb_id, genres = normalise_id(cell[layout.imdb_id]), list(parse_genres(cell[layout.genres]))
+        imdb_id = normalise_id(cell[layout.imdb_id])
+        genres = list(parse_genres(cell[layout.genres]))
     except ValueError as error:
-        return _NOTHING | {"genres": [], "reason": f"malformed: {error}"}
+        return _NOTHING | {"imdb_id": imdb_id, "genres": [], "reason": f"malformed: {error}"}
     title, year = title_and_year(cell[layout.title] or cell.get("original_title", ""), cell.get(layout.released, ""))
     poster_path, poster_link = cell.get(layout.poster_path, "").strip(), cell.get(layout.poster_link, "").strip()
     return dict(imdb_id=imdb_id, title=title, year=year, genres=genres, reason=None,
@@ -171,30 +173,55 @@ def _read_text(path):
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"catalogue {path}: cannot be read ({error.strerror}), expected a CSV file") from None
+    return "".join(map(_decoded, data.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)))
+
+
+def _decoded(line):
+    "The line as text: as UTF-8, or else as Latin-1, in which every byte is a letter."
     try:
-        return data.decode("utf-8-sig")
+        return line.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return line.decode("latin-1")
 
 
 def _separator(text):
     "What separates the cells: the one that makes a known layout of the first line, else a comma."
-    first = next((line for line in io.StringIO(text) if line.strip()), "").strip("\r\n")
-    columns = {mark: next(csv.reader([first], delimiter=mark), []) for mark in ",\t;"}
+    first = next((line for line in io.StringIO(text, newline="") if line.strip()), "").strip("\r\n")
+    columns = {mark: next(csv.reader([first[:100_000]], delimiter=mark), []) for mark in ",\t;"}
     return next((mark for mark, names in columns.items() if recognise([name.strip() for name in names])), ",")
 
 # %% ../nbs/00d_catalogue.ipynb #205f031b
-def _read_lines(path):
-    "The first row, and every other one as (cells, a remark when it spans lines). Raises `InputError` when there are none."
-    text = _read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
-    csv.field_size_limit(max(len(text), 1 << 17))
-    rows, last = [], 0
+def _is_row(line, mark, columns):
+    "Whether this one line would be a whole row, with an id where an id belongs."
+    cells, layout = next(csv.reader([line], delimiter=mark), []), LAYOUTS.get(recognise(columns))
     try:
-        for cells in reader:
+        return bool(layout and len(cells) == len(columns) and normalise_id(cells[columns.index(layout.imdb_id)]))
+    except ValueError:
+        return False
+
+
+def _rows(lines, mark):
+    "Yields each row's cells and a remark: which lines it spans, or that a quotation mark was never closed."
+    columns, start = None, 0
+    while start < len(lines):
+        first, begun = start, csv.reader(lines[start:], delimiter=mark)
+        for cells in begun:
+            start, here = first + begun.line_num, start
+            if columns and start > here + 1 and any(_is_row(line, mark, columns) for line in lines[here + 1:start]):
+                yield [], f", line {here + 1} has a quotation mark that is never closed"
+                start = here + 1
+                break
             if cells:
-                rows.append((cells, f", lines {last + 1} to {reader.line_num}" if reader.line_num > last + 1 else ""))
-            last = reader.line_num
+                columns = columns or [cell.strip() for cell in cells]
+                yield cells, f", lines {here + 1} to {start}" if start > here + 1 else ""
+
+
+def _read_lines(path):
+    "The first row, and every other one as (cells, a remark). Raises `InputError` when there are none."
+    text = _read_text(path)
+    csv.field_size_limit(max(len(text), 1 << 17))
+    try:
+        rows = list(_rows(list(io.StringIO(text, newline="")), _separator(text)))
     except csv.Error as error:
         raise InputError(f"catalogue {path} is no CSV file ({error})") from None
     if len(rows) < 2:

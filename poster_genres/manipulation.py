@@ -81,12 +81,11 @@ def waterfall(
 ) -> pd.DataFrame:
     "A row for each rule, in order: how many movies it `removed`, how many were `left` after it, and an `example`."
     removed = movies.assign(rule=removed_by).dropna(subset="rule")
-    table = removed.groupby("rule", as_index=False).agg(
-        removed=("rule", "size"), first=("row", "first"), title=("title", "first"))
+    table = removed.drop_duplicates("rule")[["rule", "row", "title"]].merge(removed.rule.value_counts().rename("removed"), on="rule")
     table["place"] = [PLACES.index(rule.split(":")[0]) for rule in table.rule]
     table = table.sort_values(["place", "removed"], ascending=[True, False], ignore_index=True)
     table["left"] = len(movies) - table.removed.cumsum()
-    table["example"] = "row " + table["first"].astype(str) + (", " + table.title).fillna("")
+    table["example"] = "row " + table["row"].astype(str) + (", " + table.title).fillna("")
     return table[["rule", "removed", "left", "example"]]
 
 # %% ../nbs/03_manipulation.ipynb #a1203e87
