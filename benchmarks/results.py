@@ -38,7 +38,7 @@ CHOICES = {  # what is different from the network `compact` as it is
 def save(table, name):
     "Write a table of figures."
     FOLDER.mkdir(exist_ok=True)
-    table.to_csv(FOLDER / f"{name}.csv", index=False, lineterminator="\n", float_format="%.5g")
+    table.convert_dtypes().to_csv(FOLDER / f"{name}.csv", index=False, lineterminator="\n", float_format="%.5g")  # whole numbers stay whole
     print(table.to_string())
 
 
@@ -99,7 +99,7 @@ def fastest(function, count, times=3):
 
 def of_size(predictor, height, width):
     "The predictor with the same weights, for posters of another size; its layers must not mind."
-    other = keras.models.clone_model(predictor, input_tensors=keras.Input((height, width, 3)))
+    other = keras.models.clone_model(predictor, input_tensors=[keras.Input((height, width, 3))])
     other.set_weights(predictor.get_weights())
     return other
 

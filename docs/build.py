@@ -35,6 +35,7 @@ from poster_genres.pages import notebook_body, sections
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
+MARKDOWN = {"model_card.md": "poster_genres/shipped/MODEL_CARD.md"}  # pages that no notebook makes: their name in the sidebar, and their text
 
 
 class Documented(Processor):
@@ -146,6 +147,14 @@ def processed(path):
     return notebook, about
 
 
+def from_markdown(text):
+    "The text as a notebook, and its front matter: the first line is `# title` or `# title: description`."
+    heading, _, rest = text.partition("\n")
+    title, _, description = heading.removeprefix("# ").partition(": ")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(rest.strip())])
+    return notebook, {"title": title, "description": description[:1].upper() + description[1:]}
+
+
 def in_order(cells):
     "The cells with the documentation of what a cell exports before its code, and in the order of the code."
     kept, code, documented = [], None, []
@@ -162,7 +171,7 @@ def in_order(cells):
 
 
 class Site:
-    "All pages of the site, from the notebooks and the sidebar of _quarto.yml."
+    "All pages of the site, from the notebooks, the files in `MARKDOWN` and the sidebar of _quarto.yml."
 
     def __init__(self, out):
         self.out, self.config, self.settings = Path(out), yaml.safe_load((NBS / "_quarto.yml").read_text(encoding="utf-8")), get_config()
@@ -171,11 +180,13 @@ class Site:
         self.pages, self.index = {}, []
 
     def read(self):
-        "Process all notebooks; a page of the sidebar that is not there is left out, a notebook that is not in it goes to its end."
-        for path in sorted(NBS.glob("*.ipynb")):
-            notebook, about = processed(path)
-            name = about.get("output-file") or re.sub(r"^\d+[a-z]*_", "", path.stem) + ".html"
-            self.pages[path.name] = {"name": name, "title": about.get("title") or path.stem, "about": about.get("description") or "", "notebook": notebook}
+        "Process all notebooks; a page of the sidebar that is not there is left out, one that is not in it goes to its end."
+        read = {path.name: processed(path) for path in sorted(NBS.glob("*.ipynb"))}
+        read |= {name: from_markdown((ROOT / path).read_text(encoding="utf-8")) for name, path in MARKDOWN.items()}
+        for file, (notebook, about) in read.items():
+            stem = Path(file).stem
+            name = about.get("output-file") or re.sub(r"^\d+[a-z]*_", "", stem) + ".html"
+            self.pages[file] = {"name": name, "title": about.get("title") or stem, "about": about.get("description") or "", "notebook": notebook}
         listed, self.sidebar = set(), []
         for section in self.website["sidebar"]["contents"]:
             names = [name for name in section["contents"] if name in self.pages]
@@ -187,11 +198,13 @@ class Site:
         self.order = [name for _, names in self.sidebar for name in names]
 
     def links(self, text):
-        "HTML with links to notebooks, to the site itself and to pictures as they are on the site."
+        "HTML with links to notebooks, to Markdown files and to the site itself as they are on the site."
         text = text.replace(self.base, "")
         text = re.sub(r'<p><a (href="[^"]+")>source</a></p>', r'<p><a class="source" \1>source</a></p>', text)
         text = re.sub(r'href="(?:\./)?([\w]+\.ipynb)(#[^"]*)?"', lambda link: f'href="{self.pages[link[1]]["name"]}{(link[2] or "").lower()}"'
                       if link[1] in self.pages else 'href="index.html"', text)
+        for name, path in MARKDOWN.items():
+            text = re.sub(rf'href="(?:\.\./)?{re.escape(path)}"', f'href="{self.pages[name]["name"]}"', text)
         text = re.sub(r'(<h[1-6][^>]*\bid=")([^"]+)(")', lambda heading: heading[1] + slug(heading[2]) + heading[3], text)
         text = re.sub(r'href="#([^"]+)"', lambda link: f'href="#{slug(link[1])}"', text)
         known = {page["name"] for page in self.pages.values()} | {"reference.html"}

@@ -382,7 +382,7 @@ def save_pictures(
     "Write the figures (png) and the contact sheets (jpg) into `folder`, each atomically."
     figures = {"scores": plot_scores(scores), "genres": plot_genres(scores["genres"]),
                "reliability": plot_reliability(reliability(raw), reliability(test)),
-               "precision_recall": plot_precision_recall(test.truth, test.probabilities, dataset.names),
+               "precision_recall": plot_precision_recall(test.truth, test.probabilities, dataset.names, np.array(list(scores["thresholds"].values()))),
                "taken_for": plot_taken_for(taken_for(test.truth, test.probabilities), dataset.names)}
     for name, figure in figures.items():
         with atomic_path(Path(folder, f"{name}.png")) as temporary:

@@ -108,8 +108,9 @@ def plot_precision_recall(
     truth: np.ndarray,  # movies x genres
     probabilities: np.ndarray,  # movies x genres
     names: list[str],  # the genres
+    thresholds: np.ndarray | None = None,  # one a genre, to mark on its curve
 ) -> Figure:
-    "A figure with a small panel for each genre that some movie has: its curve, its average precision and its floor."
+    "A figure with a small panel for each genre that some movie has: its curve, its average precision, its floor, its threshold."
     values = average_precision(truth, probabilities)
     shown = sorted(np.flatnonzero(truth.any(0)), key=lambda genre: -values[genre])
     rows = -(-len(shown) // 6)
@@ -119,7 +120,10 @@ def plot_precision_recall(
         curve = precision_recall(truth[:, genre], probabilities[:, genre])
         axis.plot(curve.recall, curve.precision, color="#0072B2")
         axis.axhline(truth[:, genre].mean(), color="#D55E00", linestyle="--", linewidth=1)
-        axis.set(xlim=(0, 1), ylim=(0, 1.02))
+        if thresholds is not None:
+            said, true = probabilities[:, genre] >= thresholds[genre], truth[:, genre] == 1
+            axis.plot((said & true).sum() / true.sum(), (said & true).sum() / max(1, said.sum()), "o", color="#000000", markersize=4)
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
         axis.set_title(f"{names[genre]} {values[genre]:.2f}", fontsize=8)
     for axis in axes[len(shown):]:
         axis.axis("off")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEMPLATE', 'frame', 'html_table', 'score_strip', 'strip_scale', 'embedded', 'data_address', 'with_captions',
-           'notebook_body', 'sections', 'contents']
+           'without_start_up', 'notebook_body', 'sections', 'contents']
 
 # %% ../nbs/00k_pages.ipynb #d140abba
 import ast
@@ -153,6 +153,22 @@ def with_captions(
             cell.metadata.update(caption=caption, below=below, alt=_plain(caption or said_last))
     return notebook
 
+# %% ../nbs/00k_pages.ipynb #63bb2325
+_START_UP = re.compile(r"^(WARNING: All log messages before absl|[IWE]0000 |To enable the following instructions|INFO: Created TensorFlow Lite).*\n?", re.M)
+
+
+def without_start_up(
+    notebook,  # a notebook with its outputs; it is changed
+):
+    "The notebook without start-up messages among its outputs."
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                output.text = _START_UP.sub("", output.text)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr" or output.text.strip()]
+    return notebook
+
 # %% ../nbs/00k_pages.ipynb #db92ee2d
 TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
@@ -184,7 +200,7 @@ def notebook_body(
     fold: bool = True,  # whether code is folded away, and cells that only import or test are left out
 ) -> str:
     "The notebook's cells as HTML, its pictures inside and with captions; empty cells are left out."
-    copy = with_captions(nbformat.from_dict(json.loads(json.dumps(notebook))))
+    copy = with_captions(without_start_up(nbformat.from_dict(json.loads(json.dumps(notebook)))))
     if fold:
         copy.cells = _folded(copy.cells)
     for cell in copy.cells:

@@ -112,12 +112,23 @@ def losses(
                 told = [str(first[name]) for name in ("imdb_id", "title") if name in group and pd.notna(first[name])]
                 example = " · ".join(told + [str(first.reason)] * (":" in str(first.reason)))
                 rows.append((step, status, kind, len(group), example))
+    rows += _left_out_of_the_sample(run_dir)
     if (run_dir / "dataset" / "failed.json").exists():
         for imdb_id, reason in read_json(run_dir / "dataset" / "failed.json").items():
             rows.append(("preprocessing", "failed", reason.split(":")[0], 1, f"{imdb_id} · {reason}"))
     table = pd.DataFrame(rows, columns=["step", "what happened", "reason", "how many", "for example"])
     grave = table["what happened"].map({"failed": 0, "set aside": 1}).fillna(2)
     return table.assign(grave=grave).sort_values(["grave", "how many"], ascending=[True, False], kind="stable", ignore_index=True).drop(columns="grave")
+
+
+def _left_out_of_the_sample(run_dir):
+    "The same of the movies with a poster that step 3 left out."
+    if not ((run_dir / "fates.parquet").exists() and (run_dir / "posters.parquet").exists()):
+        return []
+    posters, fates = read_table(run_dir / "posters.parquet"), read_table(run_dir / "fates.parquet")
+    lost = fates[fates.rule.notna() & fates.imdb_id.isin(posters.imdb_id[posters.status == "ok"])]
+    return [("manipulation", "left out", rule, len(group), " · ".join(map(str, group.iloc[0][["imdb_id", "title"]].dropna())))
+            for rule, group in lost.groupby("rule")]
 
 # %% ../nbs/08a_reports.ipynb #8cee5098
 def step_table(
@@ -219,10 +230,13 @@ def _steps(record):
     return [f'<h2>The steps{f": {clock(total)} minutes" if total else ""}</h2>', html_table(step_table(record))]
 
 
+_THINGS = {"scraping": "row", "manipulation": "movie"}  # what a step loses; the others lose posters
+
+
 def _lost_in_words(table):
     "What was lost in half a sentence."
     counts = table.groupby(["step", "what happened"], sort=False)["how many"].sum()
-    words = [f"{count:,} {'row' if step == 'scraping' else 'poster'}{'s' * (count != 1)} {status}" for (step, status), count in counts.items()]
+    words = [f"{count:,} {_THINGS.get(step, 'poster')}{'s' * (count != 1)} {status}" for (step, status), count in counts.items()]
     return html.escape(", ".join(words)) or "no row and no poster, as far as the steps have come"
 
 # %% ../nbs/08a_reports.ipynb #387a9d57

@@ -107,6 +107,19 @@ def test_real_posters(poster_archive, tmp_path, cli):
     assert found["scores"]["test"]["hits_at_3"]["floor"] > 0.7
 
 
+@pytest.mark.slow
+def test_every_real_poster_arrives(poster_archive, tmp_path, cli):
+    "All movies of the real catalogue, title pages of three layouts mixed: every poster of the archive, and a reason for every other movie."
+    run = tmp_path / "runs" / "all"
+    done = cli("run", "--profile", "real", "--archive", poster_archive, "--out", run, "-p", "missing", "all", "--to", "download", timeout=3000)
+    assert done.returncode == 0, done.stderr
+    movies, posters = (pq.read_table(run / f"{name}.parquet").to_pandas() for name in ("movies", "posters"))
+    assert set(posters.imdb_id[posters.status == "ok"]) == {path.stem for path in (poster_archive / "posters").glob("*.jpg")}
+    assert set(posters.imdb_id) == set(movies.imdb_id[movies.status == "found"]) and posters.reason[posters.status != "ok"].notna().all()
+    assert movies.reason[movies.status != "found"].notna().all() and len(movies) == 45_466
+    assert movies.layout.nunique() == 3 and movies.layout.value_counts().min() > 10_000
+
+
 # ---- kills ----
 
 def start(*words):

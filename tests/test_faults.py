@@ -1,11 +1,15 @@
 """Every way in which the replay server can misbehave, each with what must come of it; and many of them at once over 2,000 posters."""
+import io
+
 import pytest
+from PIL import Image
 from web_help import client_for, draw_posters, misbehaving, read_log, served
 
 from poster_genres import download as download_module
 from poster_genres import scraping
 from poster_genres.core import RefusedError, read_table
-from poster_genres.download import download, fetch_poster
+from poster_genres.download import check_poster, download, fetch_poster
+from poster_genres.image import BadImage
 from poster_genres.replay import DEAD_ENDS, FAULTS, NO_IMAGES, ODD_IMAGES, ON_THE_LINE, REFUSALS, TROUBLES, fault_of, poster_link
 from poster_genres.scraping import scrape
 
@@ -52,6 +56,22 @@ def test_fault(archive, tmp_path, fault):
     else:
         assert OUTCOMES[fault] in fetched.reason and not list(tmp_path.rglob("*.jpg"))
         assert len(fetched.attempts) == {"circle": 6}.get(fault, 2 if fault in (*TROUBLES, "stall", "cut") else 1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_a_moving_picture_that_ends_too_early_is_kept_or_refused(kind):
+    "Wherever the line breaks, there is a reason and no other error; the first frame may be whole where a later one is not."
+    frames = [Image.effect_noise((48, 64), 90 + number).convert("P" if kind == "GIF" else "RGB") for number in range(3)]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    data, refused = file.getvalue(), 0
+    for end in range(1, len(data), max(1, len(data) // 400)):
+        try:
+            check_poster(data[:end])
+        except BadImage:
+            refused += 1
+    assert refused > 50 and check_poster(data)[1].startswith("first frame")
 
 
 SHARES = {"error": 0.04, "unavailable": 0.02, "too_many": 0.004, "cut": 0.05, "gone": 0.03, "away": 0.02, "circle": 0.005, "truncated": 0.03,

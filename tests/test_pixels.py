@@ -146,7 +146,8 @@ def test_rows_that_slipped_are_found(whole, tmp_path, slip):
 def test_perceptual_hash_is_imagehashs(archive):
     chance = np.random.default_rng(0).integers(0, 256, (40, 50, 30, 3), dtype=np.uint8)
     pictures = [*map(Image.fromarray, chance), *(decode(path) for path in sorted((archive / "posters").glob("*.jpg"))[:60] if path.stat().st_size > 5000)]
-    assert len(pictures) > 90
+    pictures += [*(Image.new("RGB", (50, 75), (grey,) * 3) for grey in (0, 20, 128, 255)), Image.linear_gradient("L").convert("RGB")]
+    assert len(pictures) > 95
     for picture in pictures:
         assert perceptual_hash(picture) == str(imagehash.phash(picture))
 

@@ -36,13 +36,25 @@ def pages(site):
 
 def test_every_notebook_has_a_page_with_its_pictures(site, pages):
     notebooks = list((ROOT / "nbs").glob("*.ipynb"))
-    assert len(pages) == len(notebooks) + 1
+    assert len(pages) == len(notebooks) + 2, "one more for the functions, one for the model card"
     for name, page in pages.items():
         assert page.h1.get_text(strip=True) and page.title.get_text(strip=True), name
         for picture in page.select("img"):
             assert picture.get("alt"), f"{name}: a picture without an alternative text"
             assert (site / picture["src"]).exists(), f"{name}: {picture['src']}"
     assert len(pages["evaluation.html"].select("main img")) >= 6
+
+
+def test_model_card_is_a_page_that_is_linked(pages):
+    card = (ROOT / "poster_genres" / "shipped" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    page = pages["model_card.html"]
+    assert page.h1.get_text(strip=True) == "Model card" and "comes with the package" in page.select_one("p.lead").get_text()
+    rows = [[cell.get_text(strip=True) for cell in row.select("th, td")] for row in page.select("main tr")]
+    assert rows == [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("| ")]
+    assert not [name for name, other in pages.items() if not other.select_one('nav a[href="model_card.html"]')], "in the sidebar of every page"
+    for name in ("index.html", "prediction.html"):
+        links = [link for link in pages[name].select('main a[href="model_card.html"]') if not link.find_parent("nav")]
+        assert links, f"{name}: the text does not link the model card"
 
 
 def test_sidebar_lists_every_notebook():
@@ -93,7 +105,7 @@ def address(site):
         yield one
 
 
-SAMPLE = ["index.html", "evaluation.html", "core.html", "guide_parameters.html", "reference.html"]
+SAMPLE = ["index.html", "evaluation.html", "core.html", "guide_parameters.html", "reference.html", "model_card.html"]
 
 
 @pytest.mark.parametrize("size, scheme", [("phone", "dark"), ("desk", "light")])
@@ -111,7 +123,7 @@ def test_all_pages_are_whole(address, chrome, pages, size, scheme):
 
 
 @pytest.mark.parametrize("words, where", [("atomic_path", "core.html#atomic_path"), ("how results are measured", "guide_measuring.html"),
-                                          ("run the step download", "download.html#run-the-step")])
+                                          ("calibration limits model card", "model_card.html"), ("run the step download", "download.html#run-the-step")])
 def test_search_finds(address, chrome, words, where):
     page = chrome.new_page()
     page.goto(f"{address}/index.html")

@@ -223,6 +223,61 @@ def test_a_small_answer_does_not_unpack_to_a_large_one():
             client.get(title(IDS[0]))
 
 
+def answering(head, body=b""):
+    "A server that answers every question with these lines and this body, and hangs up."
+    lines = [*head, f"Content-Length: {len(body)}"] if not any("Content-Length" in line for line in head) else head
+    return raw_server(["\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + body])
+
+
+@pytest.mark.parametrize("head", [("HTTP/1.1 403 Forbidden", "Content-Length: 500"), ("HTTP/1.1 403 Forbidden", "Content-Encoding: gzip"),
+                                  ("HTTP/1.1 202 Accepted", "x-amzn-waf-action: challenge", "Content-Encoding: gzip")])
+def test_a_refusal_counts_although_its_body_is_broken(head):
+    listener, url = answering(head, b"short")
+    with listener:
+        client = client_for(url)
+        client.adapter.read_rules = lambda host: web.Protego.parse("")
+        with pytest.raises(RefusedError, match="HTTP (403|202)"):
+            client.get(title(IDS[0]))
+        assert client.adapter.host("www.imdb.com").counts["requests"] == 1
+
+
+def test_a_pause_that_was_asked_for_outlives_the_link(archive, tmp_path):
+    with served(archive, faults={"too_many": "/title/"}, log=tmp_path / "log") as url:
+        client = client_for(url, attempts=1)
+        list(fetch_all(lambda imdb_id: client.get(title(imdb_id)), IDS[:2], threads=1))
+    first, second = (entry.time for entry in read_log(tmp_path / "log"))
+    assert second - first > 0.9
+
+
+def test_the_refusal_of_one_host_does_not_end_what_concerns_another(archive):
+    with served(archive, faults={"challenge": "/title/"}) as url:
+        client, done = client_for(url), []
+        with pytest.raises(RefusedError, match="www.imdb.com"):
+            for link, _ in fetch_all(client.get, [title(IDS[0]), *map(poster_link, IDS)], threads=2):
+                done.append(link)
+    assert done and set(done) == set(map(poster_link, IDS))
+
+
+@pytest.mark.parametrize("head, body, words", [
+    (("HTTP/1.1 302 Found", "Location: /robots2.txt"), b"", "does not let us read its robots.txt"),
+    (("HTTP/1.1 302 Found", "Location: https://[::1/"), b"", "does not let us read its robots.txt"),
+    (("HTTP/1.1 200 OK",), b"\xef\xbb\xbfUser-agent: *\nDisallow: /", "forbids /title/"),
+    (("HTTP/1.1 200 OK",), b"User-agent: *\nCrawl-delay: 86400", "asks for 86,400 seconds between two requests")])
+def test_odd_rules(head, body, words):
+    listener, url = answering(head, body)
+    with listener, pytest.raises(RefusedError, match=words):
+        client_for(url).get(title(IDS[0]))
+
+
+def test_a_redirect_to_nowhere_is_a_line_and_not_the_end():
+    listener, url = answering(("HTTP/1.1 302 Found", "Location: https://[::1/"))
+    with listener:
+        client = client_for(url)
+        client.adapter.read_rules = lambda host: web.Protego.parse("")
+        with pytest.raises(WebError, match="leads to none"):
+            client.get(title(IDS[0]))
+
+
 # --- safety
 
 def test_a_name_that_leads_into_a_private_network_is_refused(monkeypatch):
