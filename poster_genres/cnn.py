@@ -6,10 +6,10 @@
 __all__ = ['AUGMENTATIONS', 'SCALINGS', 'PENALTIES', 'NETWORKS', 'WATCHED', 'Dataset', 'read_dataset', 'training_order',
            'augment', 'patch', 'augmented', 'mix', 'Batches', 'original', 'residual_block', 'compact', 'pretrained',
            'features_of', 'frozen_features', 'fit_head', 'set_head', 'multiply_adds', 'Recipe', 'warm_up_and_cosine',
-           'optimizer_of', 'checked_recipe', 'computed_in', 'build_network', 'Watch', 'fit_epoch', 'trace_step',
-           'predict_rows', 'validation_scores', 'validation_floors', 'Reached', 'save_checkpoint', 'load_checkpoint',
-           'better', 'plot_history', 'Drawing', 'is_over', 'wearing', 'scored', 'next_epoch', 'run_epochs',
-           'save_training', 'warm_start', 'learn_and_save', 'summed_up', 'train']
+           'optimizer_of', 'checked_recipe', 'computed_in', 'build_network', 'Watch', 'fit_epoch', 'predict_rows',
+           'validation_scores', 'validation_floors', 'Reached', 'save_checkpoint', 'load_checkpoint', 'better',
+           'plot_history', 'Drawing', 'is_over', 'wearing', 'scored', 'next_epoch', 'run_epochs', 'save_training',
+           'warm_start', 'learn_and_save', 'summed_up', 'train']
 
 # %% ../nbs/05_cnn.ipynb #5f7f6231
 import csv
@@ -473,18 +473,6 @@ def fit_epoch(
                         "lower learning_rate")
     return loss
 
-# %% ../nbs/05_cnn.ipynb #71437c77
-def trace_step(
-    model: keras.Model,  # a compiled network; it is the same afterwards
-    batch: tuple,  # posters, genres and weights
-) -> None:
-    "None, after Keras translated its training step for this batch alone."
-    model.optimizer.build(model.trainable_variables)
-    state = {id(variable): (variable, np.array(variable)) for variable in (*model.variables, *model.optimizer.variables)}
-    model.train_on_batch(*batch)
-    for variable, value in state.values():
-        variable.assign(value)
-
 # %% ../nbs/05_cnn.ipynb #dc93af07
 def predict_rows(
     model: keras.Model,  # takes bytes, returns probabilities
@@ -690,8 +678,6 @@ def run_epochs(
     "The progress after all epochs of the recipe."
     done = reached.history[-1]["epoch"] if reached.history else 0
     steps = len(Batches(dataset, recipe.batch_size, seed, 0, "none"))
-    if not is_over(reached.history, recipe):
-        trace_step(model, Batches(dataset, recipe.batch_size, seed, done, recipe.augmentation)[0])
     with progress(None, f"Training {model.name}", "batches", total=max(0, recipe.epochs - done) * steps) as bar, Drawing(recipe.epochs) as drawing:
         while not is_over(reached.history, recipe):
             reached = next_epoch(model, dataset, recipe, seed, reached, bar)
