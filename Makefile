@@ -91,6 +91,7 @@ lock: $(READY)  ## resolve requirements.lock anew from settings.ini
 	@$(BIN)/python -m pip install -qq uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 	    --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock setup.py
+	@$(BIN)/python -m pip install -qq --dry-run --require-hashes -r requirements.lock
 
 clean:  ## delete the environment and the cache; runs stay
 	rm -rf .venv outputs/cache

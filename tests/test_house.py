@@ -30,6 +30,12 @@ def run(*words, cwd):
     return subprocess.run([str(word) for word in words], cwd=cwd, check=True, capture_output=True, text=True)
 
 
+def test_environment_is_the_lock_file():
+    "What is tested is what a fresh clone installs: pip has nothing to add or change."
+    pip = run(sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "-r", "requirements.lock", cwd=ROOT)
+    assert "Would install" not in pip.stdout
+
+
 def test_package_is_in_step(copy):
     check_in_step()
     run(BIN / "nbdev_export", cwd=copy)
