@@ -180,7 +180,7 @@ def memory(archive):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "workers", "memory"])
-    parser.add_argument("archive")
+    parser.add_argument("archive", type=os.path.abspath)
     words = parser.parse_args()
     warnings.simplefilter("ignore")
     {"speed": speed, "workers": workers, "memory": memory}[words.what](words.archive)

@@ -162,9 +162,9 @@ def fetch_poster(
 _ROW = ("poster_link", "path", "status", "reason", "attempts", "kept", *ImageFacts._fields)
 
 
-def _row(fetched, run_dir):
-    "What the table `posters` says about one link."
-    path = fetched.path and Path("..", *fetched.path.relative_to(Path(run_dir).resolve().parent).parts).as_posix()
+def _row(fetched, runs):
+    "What the table `posters` says about one link; its paths start from a run's folder in `runs`."
+    path = fetched.path and "../" + fetched.path.relative_to(runs).as_posix()
     facts = fetched.facts._asdict() if fetched.facts else dict.fromkeys(ImageFacts._fields)
     return dict(poster_link=fetched.link, path=path, status="ok" if fetched.facts else "failed", reason=fetched.reason,
                 attempts=len(fetched.attempts), kept=fetched.kept, **facts)
@@ -192,11 +192,11 @@ def fetch_posters(
     def fetch_one(link):
         return fetch_poster(client, link, posters)
 
-    links, rows, attempts = list(dict.fromkeys(movies.poster_link)), {}, {}
+    links, rows, attempts, runs = list(dict.fromkeys(movies.poster_link)), {}, {}, Path(run_dir).resolve().parent
     try:
         for link, fetched in fetch_all(fetch_one, links, connections, "Fetching posters", "posters"):
             fetched = Fetched(link, reason=str(fetched)) if isinstance(fetched, PosterGenresError) else fetched
-            rows[link], attempts[link] = _row(fetched, run_dir), list(_attempt_rows(fetched))
+            rows[link], attempts[link] = _row(fetched, runs), list(_attempt_rows(fetched))
     except RefusedError as error:
         raise RefusedError(f"{error} {len(rows):,} of {len(links):,} links were done before that, and their posters are kept.") from None
     table = pd.DataFrame([rows[link] for link in links], columns=_ROW, dtype=object)

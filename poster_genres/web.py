@@ -400,6 +400,22 @@ def obey(
     if not host.rules.can_fetch(link, PRODUCT):
         host.refuse(f"forbids {urlsplit(link).path[:40]} to programs in its robots.txt", advice)
 
+# %% ../nbs/00a_web.ipynb #38435c54
+def _once(send, manners, attempts):
+    "The answer to one request, and the error; either may be None. What it was is added to `attempts`."
+    started, response, error, size = time.monotonic(), None, None, 0
+    try:
+        response = send()
+        response._content = b""  # a status and headers tell something even when the rest is broken
+        response._content = read_body(response, manners, started)
+        size = len(response._content)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, WebError) as problem:
+        error = in_words(problem)
+    status = response.status_code if response is not None else 0
+    reason = str(error) if error else status_line(status) if is_busy(status) else None
+    attempts.append(Attempt(status, reason, size, round(time.monotonic() - started, 4)))
+    return response, error
+
 # %% ../nbs/00a_web.ipynb #75dc5f5a
 def _persistently(send, host, advice, note=lambda attempt: None):
     "What `send()` answers; asks again where that may help. Raises `WebError` when it does not, or `RefusedError`."
@@ -421,22 +437,6 @@ def _persistently(send, host, advice, note=lambda attempt: None):
                 raise type(error)(f"{error}{times}", error.status, attempts)
             return response
         _wait(asked_for, len(attempts), host)
-
-
-def _once(send, manners, attempts):
-    "The answer to one request, and the error; either may be None. What it was is added to `attempts`."
-    started, response, error, size = time.monotonic(), None, None, 0
-    try:
-        response = send()
-        response._content = b""  # a status and headers tell something even when the rest is broken
-        response._content = read_body(response, manners, started)
-        size = len(response._content)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, WebError) as problem:
-        error = in_words(problem)
-    status = response.status_code if response is not None else 0
-    reason = str(error) if error else status_line(status) if is_busy(status) else None
-    attempts.append(Attempt(status, reason, size, round(time.monotonic() - started, 4)))
-    return response, error
 
 # %% ../nbs/00a_web.ipynb #d42e3d7b
 def _recognise(response, host, advice):
