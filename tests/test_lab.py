@@ -109,7 +109,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize("notebook", SAMPLE)
-def test_notebook_runs_and_a_widget_moves_its_picture(page, lab, folder, notebook):
+def test_notebook_runs_and_widgets_move_their_pictures(page, lab, folder, notebook):
     before = files(folder)
     run_all(page, lab, notebook)
     slider = page.locator(".widget-slider .noUi-handle").first
@@ -123,6 +123,11 @@ def test_notebook_runs_and_a_widget_moves_its_picture(page, lab, folder, noteboo
     page.wait_for_function("words => [...document.querySelectorAll('.widget-html-content')].some(box => box.innerText.includes('posters pass') && box.innerText !== words)",
                            arg=words, timeout=30_000)
     page.wait_for_function("source => document.querySelector('.jupyter-widgets.widget-image').src !== source", arg=source, timeout=30_000)
+    maps = page.locator(".jupyter-widgets.widget-image").last
+    source = maps.get_attribute("src")
+    page.locator(".widget-dropdown select").last.select_option(index=1)
+    page.wait_for_function("source => [...document.querySelectorAll('.jupyter-widgets.widget-image')].at(-1).src !== source", arg=source, timeout=30_000)
+    maps.scroll_into_view_if_needed()
     if shot := os.environ.get("LAB_SHOT"):
         page.screenshot(path=shot)
     closed(page)
