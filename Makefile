@@ -26,7 +26,7 @@ run: $(READY)  ## the whole chain on the made-up archive; prints the address of 
 	@$(BIN)/poster-genres run --profile demo
 
 test: $(READY)  ## everything that must hold before a change lands
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-slow: $(READY)  ## the rest: kills in every step, the demo's claims, longer runs
 	@$(BIN)/python -m pytest -m slow
