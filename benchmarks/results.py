@@ -2,10 +2,13 @@
 
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
+    python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
-`choices` adds one row after the other and goes on where it was stopped; its runs are made beside RUN.
+Of several runs of one network (other seeds) the first is the one that is reported, and all are in a table of their own.
+`choices` and `curve` add one row after the other and go on where they were stopped; their runs are made beside RUN.
 """
+import hashlib
 import json
 import sys
 import time
@@ -17,9 +20,9 @@ import pandas as pd
 
 from poster_genres.calibration import load_predictor
 from poster_genres.cnn import predict_rows, read_dataset, train
-from poster_genres.core import notebooks_folder, read_json, read_run, write_json
+from poster_genres.core import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.scores import bootstrap_weights, log_loss, mean_average_precision
+from poster_genres.scores import bootstrap_weights, hits_at_k, log_loss, mean_average_precision
 
 FOLDER = notebooks_folder() / "results"
 EPOCHS = 6  # of each choice
@@ -43,22 +46,41 @@ def save(table, name):
 
 
 def networks(runs):
-    "One row a run: what it cost and every score; the history of each; the genres of each."
-    rows, histories, genres = [], [], []
+    "One row a run: what it cost and every score; the history of each; the genres of each; the seeds of each network."
+    rows, histories, genres, seeds = [], [], [], []
     for run in map(Path, runs):
         step, scores = read_run(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
-        answers = {step["network"]: scores["test"]} | {name.replace("_", " "): card for name, card in scores["references"].items()}
-        for name, card in answers.items():
-            cost = {key: step[key] for key in ("weights", "multiply_adds", "epochs", "kept_epoch", "cpu_seconds")} if name == step["network"] else {}
+        network = step["network"]
+        values = {name: line["value"] for name, line in scores["test"].items() if isinstance(line, dict)}
+        seeds.append({"network": network, "seed": step["made_from"]["parameters"]["seed"]} | values)
+        if network in {row["answer"] for row in rows}:
+            continue
+        for name, card in ({network: scores["test"]} | {name.replace("_", " "): card for name, card in scores["references"].items()}).items():
+            cost = {key: step[key] for key in ("weights", "multiply_adds", "epochs", "kept_epoch", "cpu_seconds")} if name == network else {}
             lines = {f"{score} {key}": line[key] for score, line in card.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor")}
-            rows.append({"answer": name, "movies": card["movies"]} | cost | lines)
-        before = scores["calibration"]["before"]["expected_calibration_error"]["value"]
-        rows[-len(answers)]["calibration error before"] = before
-        histories.append(pd.read_csv(run / "model" / "history.csv").assign(network=step["network"]))
-        genres += [{"network": step["network"], "genre": name} | line for name, line in scores["genres"].items()]
+            before = {"calibration error before": scores["calibration"]["before"]["expected_calibration_error"]["value"]} if name == network else {}
+            rows.append({"answer": name, "movies": card["movies"]} | cost | lines | before)
+        histories.append(pd.read_csv(run / "model" / "history.csv").assign(network=network))
+        genres += [{"network": network, "genre": name} | line for name, line in scores["genres"].items()]
     save(pd.DataFrame(rows).drop_duplicates("answer"), "networks")
     save(pd.concat(histories), "history")
     save(pd.DataFrame(genres), "genres")
+    save(pd.DataFrame(seeds), "seeds")
+
+
+def beside(run, name):
+    "A run folder beside `run` that has the same dataset and nothing else; it is the same one when it is asked for again."
+    other = run.with_name(f"{run.name}-{name}")
+    other.mkdir(exist_ok=True)
+    if not (other / "dataset").exists():
+        (other / "dataset").symlink_to(run.resolve() / "dataset")
+        write_json(other / "run.json", {"steps": {}})
+    return other
+
+
+def answers(run, dataset):
+    "What the network of the run says of the validation posters."
+    return predict_rows(keras.models.load_model(run / "model" / "model.keras", compile=False), dataset.images, dataset.rows("validation"))
 
 
 def choices(run):
@@ -68,14 +90,9 @@ def choices(run):
     validation = dataset.rows("validation")
     truth, draws = dataset.genres[validation], bootstrap_weights(len(validation), 1000)
     for name, chosen in CHOICES.items():
-        beside = run.with_name(f"{run.name}-{name.replace(' ', '-')}")
-        beside.mkdir(exist_ok=True)
-        if not (beside / "dataset").exists():
-            (beside / "dataset").symlink_to(run / "dataset")
-            write_json(beside / "run.json", {"steps": {}})
-        counts = train(beside, epochs=EPOCHS, **chosen)
-        model = keras.models.load_model(beside / "model" / "model.keras", compile=False)
-        said[name] = predict_rows(model, dataset.images, validation)
+        other = beside(run, name.replace(" ", "-"))
+        counts = train(other, epochs=EPOCHS, **chosen)
+        said[name] = answers(other, dataset)
         row = {"cpu_seconds": counts["cpu_seconds"], "log_loss": float(log_loss(truth, said[name]))}
         row["mean_average_precision"] = float(mean_average_precision(truth, said[name]))
         change = mean_average_precision(truth, said[name], draws) - mean_average_precision(truth, said["as it is"], draws)
@@ -85,6 +102,42 @@ def choices(run):
         print(name, json.dumps(rows[name]), flush=True)
     save(pd.DataFrame.from_dict(rows, orient="index").rename_axis("choice").reset_index(), "choices")
     known.unlink()
+
+
+def with_share(run, share):
+    "A run folder beside `run` whose training part is that share of its training posters, drawn by the hash of the movie's id."
+    other = beside(run, f"{share:.2f}")
+    if (other / "dataset").is_symlink():
+        (other / "dataset").unlink()
+        (other / "dataset").mkdir()
+        for name in ("images.npy", "genres.npy", "genres.json"):
+            (other / "dataset" / name).symlink_to(run.resolve() / "dataset" / name)
+        index = read_table(run / "dataset" / "index.parquet")
+        drawn = index.imdb_id.map(lambda imdb_id: int(hashlib.sha1(f"share {imdb_id}".encode()).hexdigest()[:8], 16) / 2**32 < share)
+        write_table(index.assign(part=index.part.mask((index.part == "train") & ~drawn, "unseen")), other / "dataset" / "index.parquet")
+    return other
+
+
+def curve(run):
+    "One row a share of the training posters: the scores of the run's network on validation when it learns from no more."
+    run = Path(run)
+    step, dataset = read_run(run)["steps"]["cnn"], read_dataset(run)
+    truth = dataset.genres[dataset.rows("validation")]
+    draws, path = bootstrap_weights(len(truth), 1000), FOLDER / "curve.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["network"])
+    rows = table[table.network != step["network"]].to_dict("records")
+    for share in (0.25, 0.5, 1.0):
+        other = with_share(run, share) if share < 1 else run
+        if share < 1:
+            train(other, **step["made_from"]["parameters"])
+        row = {"network": step["network"], "posters": len(read_dataset(other).rows("train"))}
+        said = answers(other, dataset)
+        for name, score in (("hits_at_3", hits_at_k), ("mean_average_precision", mean_average_precision), ("log_loss", log_loss)):
+            low, high = np.quantile(score(truth, said, draws), [0.025, 0.975])
+            row |= {name: float(score(truth, said)), f"{name} low": low, f"{name} high": high}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    save(pd.DataFrame(rows), "curve")
 
 
 def fastest(function, count, times=3):
@@ -128,4 +181,5 @@ def speed(run, archive):
 
 
 if __name__ == "__main__":
-    {"networks": networks, "choices": lambda runs: choices(*runs), "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])
+    {"networks": networks, "choices": lambda runs: choices(*runs), "curve": lambda runs: curve(*runs),
+     "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])
