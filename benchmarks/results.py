@@ -5,7 +5,7 @@
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
-Of several runs of one network (other seeds) the first is the one that is reported, and all are in a table of their own.
+Of several runs of one network (other seeds) the first is the one that is reported; all of them get a table of their own.
 `choices` and `curve` add one row after the other and go on where they were stopped; their runs are made beside RUN.
 """
 import hashlib
@@ -65,7 +65,8 @@ def networks(runs):
     save(pd.DataFrame(rows).drop_duplicates("answer"), "networks")
     save(pd.concat(histories), "history")
     save(pd.DataFrame(genres), "genres")
-    save(pd.DataFrame(seeds), "seeds")
+    if len(seeds) > len(histories):
+        save(pd.DataFrame(seeds), "seeds")
 
 
 def beside(run, name):
