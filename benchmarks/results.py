@@ -5,7 +5,7 @@
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
-Of several runs of one network (other seeds) the first is the one that is reported; all of them get a table of their own.
+`networks` leaves what the tables say of other networks as it is. Of several runs of one network (other seeds) the first is the one that is reported; all of them get a table of their own.
 `choices` and `curve` add one row after the other and go on where they were stopped; their runs are made beside RUN.
 """
 import hashlib
@@ -38,6 +38,13 @@ CHOICES = {  # what is different from the network `compact` as it is
 }
 
 
+def others(name, column, new):
+    "The rows of a table of figures that are about something else than `new`, the values of its column."
+    path = FOLDER / f"{name}.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=[column])
+    return table[~table[column].isin(new)]
+
+
 def save(table, name):
     "Write a table of figures."
     FOLDER.mkdir(exist_ok=True)
@@ -62,11 +69,13 @@ def networks(runs):
             rows.append({"answer": name, "movies": card["movies"]} | cost | lines | before)
         histories.append(pd.read_csv(run / "model" / "history.csv").assign(network=network))
         genres += [{"network": network, "genre": name} | line for name, line in scores["genres"].items()]
-    save(pd.DataFrame(rows).drop_duplicates("answer"), "networks")
-    save(pd.concat(histories), "history")
-    save(pd.DataFrame(genres), "genres")
+    known = {row["network"] for row in seeds}
+    rows = pd.DataFrame(rows).drop_duplicates("answer")
+    save(pd.concat([rows, others("networks", "answer", rows.answer)]), "networks")
+    save(pd.concat([*histories, others("history", "network", known)]), "history")
+    save(pd.concat([pd.DataFrame(genres), others("genres", "network", known)]), "genres")
     if len(seeds) > len(histories):
-        save(pd.DataFrame(seeds), "seeds")
+        save(pd.concat([pd.DataFrame(seeds), others("seeds", "network", known)]), "seeds")
 
 
 def beside(run, name):
@@ -124,9 +133,7 @@ def curve(run):
     run = Path(run)
     step, dataset = read_run(run)["steps"]["cnn"], read_dataset(run)
     truth = dataset.genres[dataset.rows("validation")]
-    draws, path = bootstrap_weights(len(truth), 1000), FOLDER / "curve.csv"
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["network"])
-    rows = table[table.network != step["network"]].to_dict("records")
+    draws, rows = bootstrap_weights(len(truth), 1000), others("curve", "network", [step["network"]]).to_dict("records")
     for share in (0.25, 0.5, 1.0):
         other = with_share(run, share) if share < 1 else run
         if share < 1:

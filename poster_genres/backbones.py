@@ -181,7 +181,6 @@ def inverted_bottleneck(
     size: int,  # of the depthwise convolution
     stride: int,  # 2 halves height and width
     name: str,  # of the block; begins its layers' names
-    skipped: float = 0.0,  # share of the posters that skip the block in training
 ):
     "A Keras tensor: widened, filtered channel by channel, narrowed, and added to the input if it has the same shape."
     inside = tensor
@@ -191,11 +190,8 @@ def inverted_bottleneck(
     inside = layers.DepthwiseConv2D(size, stride, padding="same", depthwise_initializer=by_chance, name=f"{name}_depthwise")(inside)
     inside = layers.ReLU(6, name=f"{name}_depthwise_relu")(inside)
     inside = _convolution(inside, filters, 1, 1, f"{name}_project", active=False)
-    if stride > 1 or tensor.shape[-1] != filters:
-        return inside
-    if skipped:
-        inside = layers.Dropout(skipped, noise_shape=(None, 1, 1, 1), name=f"{name}_skip")(inside)
-    return layers.Add(name=f"{name}_add")([tensor, inside])
+    same = stride == 1 and tensor.shape[-1] == filters
+    return layers.Add(name=f"{name}_add")([tensor, inside]) if same else inside
 
 # %% ../nbs/00g_backbones.ipynb #9c62a993
 def scaled_channels(
@@ -211,17 +207,15 @@ def efficientnet_lite(
     shape: tuple[int, int, int],  # of a poster: height, width, 3
     depth: float = 1.0,  # how many times as many blocks in a stage; the first and the last stage keep theirs
     width: float = 1.0,  # how many times as many channels; the first and the last layer keep theirs, unless it is below 1
-    skipped: float = 0.0,  # share of the posters that skip the last block in training
 ) -> keras.Model:
     "The backbone with weights by chance: bytes -> features (1,280 at width 1)."
     poster = keras.Input(shape)
     tensor = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(poster)
-    tensor = _convolution(tensor, scaled_channels(32, min(width, 1)), 3, 2, "stem")
-    counts = [blocks if stage in (0, 6) else math.ceil(blocks * depth) for stage, (blocks, *_) in enumerate(_STAGES)]
-    plan = [(stage, number) for count, stage in zip(counts, _STAGES) for number in range(count)]
-    for block, ((_, widening, filters, size, stride), number) in enumerate(plan):
-        tensor = inverted_bottleneck(tensor, widening, scaled_channels(filters, width), size, 1 if number else stride, f"block{block}",
-                                     skipped * block / (len(plan) - 1))
+    tensor, block = _convolution(tensor, scaled_channels(32, min(width, 1)), 3, 2, "stem"), 0
+    for stage, (blocks, widening, filters, size, stride) in enumerate(_STAGES):
+        for number in range(blocks if stage in (0, 6) else math.ceil(blocks * depth)):
+            tensor = inverted_bottleneck(tensor, widening, scaled_channels(filters, width), size, 1 if number else stride, f"block{block}")
+            block += 1
     tensor = _convolution(tensor, scaled_channels(1280, min(width, 1)), 1, 1, "top")
     return keras.Model(poster, layers.GlobalAveragePooling2D(name="features")(tensor), name="efficientnet_lite")
 
@@ -250,11 +244,10 @@ def folded(
 def load_lite(
     name: str,  # one of `LITE`
     shape: tuple[int, int, int],  # of a poster: height, width, 3
-    skipped: float = 0.0,  # share of the posters that skip the last block in training
 ) -> keras.Model:
     "The backbone with the weights of its package. Raises `InputError` when they are missing or not the known ones."
     tensors = read_tensors(lite_weights(name))
-    backbone = efficientnet_lite(shape, LITE[name].depth, LITE[name].width, skipped)
+    backbone = efficientnet_lite(shape, LITE[name].depth, LITE[name].width)
     for layer in backbone.layers:
         if layer.weights:
             layer.set_weights(folded(tensors, layer.name))
@@ -291,13 +284,12 @@ def backbone(
     name: str,  # one of `LITE`, a model of keras.applications, or tiny
     shape: tuple[int, int, int],  # of a poster: height, width, 3
     weights: str = "",  # for models of keras.applications: a file; empty: Keras downloads them
-    skipped: float = 0.0,  # for the others: share of the posters that skip the last block in training
 ) -> keras.Model:
     "The backbone with its weights: bytes -> features. Raises `InputError` when it is unknown or has no weights here."
     if name == "tiny":
-        return efficientnet_lite(shape, width=0.25, skipped=skipped)
+        return efficientnet_lite(shape, width=0.25)
     if name in LITE:
-        return load_lite(name, shape, skipped)
+        return load_lite(name, shape)
     return application_backbone(name, shape, weights or "imagenet")
 
 # %% ../nbs/00g_backbones.ipynb #accdfe68

@@ -247,11 +247,11 @@ def pretrained(
     unfrozen: float = 0.7,  # the share of the backbone, from the top, that goes on learning
 ) -> keras.Model:
     "A backbone and one layer for the genres. Raises `InputError` when the backbone is unknown or its weights are missing."
-    base = load_backbone(backbone, shape, weights, skipped=0.1)
+    base = load_backbone(backbone, shape, weights)
     heights = block_of(base)
     for layer in base.layers:
         layer.trainable = heights[layer.name] > 1 - unfrozen and not isinstance(layer, layers.BatchNormalization)
-    features = layers.Dropout(0.4, name="dropout")(base.output)
+    features = layers.Dropout(0.3, name="dropout")(base.output)
     answer = layers.Dense(len(prior), activation="sigmoid", dtype="float32", kernel_initializer="zeros", name="genres")
     return keras.Model(base.input, answer(features), name="pretrained")
 
@@ -357,7 +357,7 @@ class Recipe(NamedTuple):
 NETWORKS = {
     "original": Recipe(original, 5, 16, 0.01, "binary", "none", keep="last", averaged=False),
     "compact": Recipe(compact, 20, 32, 0.003, "binary", "light", keep="best", averaged=True),
-    "pretrained": Recipe(pretrained, 12, 32, 0.0005, "binary", "mixed", keep="best", averaged=True),
+    "pretrained": Recipe(pretrained, 7, 32, 0.0006, "binary", "strong", keep="best", averaged=True),
 }
 
 # %% ../nbs/05_cnn.ipynb #b8445ebb
