@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -41,6 +42,9 @@ from .core import (InputError, StepError, atomic_path, check_choice, check_numbe
                                 made_from, progress, read_json, read_table, step)
 from .learning import LOSSES, Average, LayerwiseAdamW, layer_factors, make_loss
 from .scores import constant_prior, hits_at_k, log_loss, mean_average_precision
+
+# %% ../nbs/05_cnn.ipynb #6cc24238
+os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ.get("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # no matrix units, see "bfloat16" below
 
 # %% ../nbs/05_cnn.ipynb #1dc1ff4a
 class Dataset(NamedTuple):

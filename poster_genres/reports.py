@@ -433,7 +433,7 @@ def _difference_table(table, names, first, second):
     rows = [{"": html.escape(SCORE_NAMES.get(name, name)), html.escape(first): f"{row['first']:.3f}", html.escape(second): f"{row['second']:.3f}",
              "difference, 95 % interval": _signed(row.difference, row.low, row.high), "more than chance?": f'<span class="{colour.get(row.verdict, "")}">{row.verdict}</span>'}
             for name, row in table.loc[names].iterrows()]
-    return html_table(pd.DataFrame(rows), f"On the {table.attrs['movies']:,} movies that both runs were scored on")
+    return html_table(pd.DataFrame(rows), f"On the {table.attrs['movies']:,} movies that both runs were scored on, each counted once")
 
 
 def _pairs(run_dirs, records, part):
