@@ -5,10 +5,10 @@
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
-`networks` leaves what the tables say of other networks as it is. Of several runs of one network (other seeds) the first is the one that is reported; all of them get a table of their own.
-`choices` and `curve` add one row after the other and go on where they were stopped; their runs are made beside RUN.
+`networks` and `curve` leave what the tables say of other networks as it is. Of several runs of one network (other seeds)
+the first is the one that is reported; all of them get a table of their own. `choices` and `curve` make their runs beside
+RUN and go on where they were stopped.
 """
-import hashlib
 import json
 import sys
 import time
@@ -23,6 +23,7 @@ from poster_genres.cnn import predict_rows, read_dataset, train
 from poster_genres.core import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
 from poster_genres.scores import bootstrap_weights, hits_at_k, log_loss, mean_average_precision
+from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
 EPOCHS = 6  # of each choice
@@ -79,11 +80,13 @@ def networks(runs):
 
 
 def beside(run, name):
-    "A run folder beside `run` that has the same dataset and nothing else; it is the same one when it is asked for again."
+    "A run folder beside `run` that has links to its dataset and nothing else; the same one when it is asked for again."
     other = run.with_name(f"{run.name}-{name}")
-    other.mkdir(exist_ok=True)
-    if not (other / "dataset").exists():
-        (other / "dataset").symlink_to(run.resolve() / "dataset")
+    (other / "dataset").mkdir(parents=True, exist_ok=True)
+    for file in (run / "dataset").iterdir():
+        if not (other / "dataset" / file.name).exists():
+            (other / "dataset" / file.name).symlink_to(file.resolve())
+    if not (other / "run.json").exists():
         write_json(other / "run.json", {"steps": {}})
     return other
 
@@ -116,15 +119,9 @@ def choices(run):
 
 def with_share(run, share):
     "A run folder beside `run` whose training part is that share of its training posters, drawn by the hash of the movie's id."
-    other = beside(run, f"{share:.2f}")
-    if (other / "dataset").is_symlink():
-        (other / "dataset").unlink()
-        (other / "dataset").mkdir()
-        for name in ("images.npy", "genres.npy", "genres.json"):
-            (other / "dataset" / name).symlink_to(run.resolve() / "dataset" / name)
-        index = read_table(run / "dataset" / "index.parquet")
-        drawn = index.imdb_id.map(lambda imdb_id: int(hashlib.sha1(f"share {imdb_id}".encode()).hexdigest()[:8], 16) / 2**32 < share)
-        write_table(index.assign(part=index.part.mask((index.part == "train") & ~drawn, "unseen")), other / "dataset" / "index.parquet")
+    other, index = beside(run, f"{share:.2f}"), read_table(run / "dataset" / "index.parquet")
+    left_out = (index.part == "train") & index.imdb_id.map(lambda imdb_id: draw(imdb_id, "share") >= share)
+    write_table(index.assign(part=index.part.mask(left_out, "unseen")), other / "dataset" / "index.parquet")  # in the place of the link
     return other
 
 
@@ -135,9 +132,9 @@ def curve(run):
     truth = dataset.genres[dataset.rows("validation")]
     draws, rows = bootstrap_weights(len(truth), 1000), others("curve", "network", [step["network"]]).to_dict("records")
     for share in (0.25, 0.5, 1.0):
-        other = with_share(run, share) if share < 1 else run
+        other = run
         if share < 1:
-            train(other, **step["made_from"]["parameters"])
+            train(other := with_share(run, share), **step["made_from"]["parameters"])
         row = {"network": step["network"], "posters": len(read_dataset(other).rows("train"))}
         said = answers(other, dataset)
         for name, score in (("hits_at_3", hits_at_k), ("mean_average_precision", mean_average_precision), ("log_loss", log_loss)):
