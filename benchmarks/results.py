@@ -3,6 +3,7 @@
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
+    python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
 `networks` and `curve` leave what the tables say of other networks as it is. Of several runs of one network (other seeds)
@@ -17,9 +18,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from poster_genres.calibration import load_predictor
-from poster_genres.cnn import predict_rows, read_dataset, train
+from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, predict_rows, read_dataset, train
 from poster_genres.core import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
 from poster_genres.scores import bootstrap_weights, hits_at_k, log_loss, mean_average_precision
@@ -30,8 +32,8 @@ EPOCHS = 6  # of each choice
 CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
-    "strong augmentation": {"augmentation": "strong"},
     "mixed posters": {"augmentation": "mixed"},
+    "a second generation": {"generations": 2},
     "weighted loss": {"loss": "weighted"},
     "focal loss": {"loss": "focal"},
     "asymmetric loss": {"loss": "asymmetric"},
@@ -49,7 +51,7 @@ def others(name, column, new):
 def save(table, name):
     "Write a table of figures."
     FOLDER.mkdir(exist_ok=True)
-    table.convert_dtypes().to_csv(FOLDER / f"{name}.csv", index=False, lineterminator="\n", float_format="%.5g")  # whole numbers stay whole
+    table.convert_dtypes().to_csv(FOLDER / f"{name}.csv", index=False, lineterminator="\n", float_format="%.6g")  # whole numbers stay whole
     print(table.to_string())
 
 
@@ -64,7 +66,7 @@ def networks(runs):
         if network in {row["answer"] for row in rows}:
             continue
         for name, card in ({network: scores["test"]} | {name.replace("_", " "): card for name, card in scores["references"].items()}).items():
-            cost = {key: step[key] for key in ("weights", "multiply_adds", "epochs", "kept_epoch", "cpu_seconds")} if name == network else {}
+            cost = {key: ({"generations": 1} | step)[key] for key in ("weights", "multiply_adds", "generations", "epochs", "kept_epoch", "cpu_seconds")} if name == network else {}
             lines = {f"{score} {key}": line[key] for score, line in card.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor")}
             before = {"calibration error before": scores["calibration"]["before"]["expected_calibration_error"]["value"]} if name == network else {}
             rows.append({"answer": name, "movies": card["movies"]} | cost | lines | before)
@@ -110,7 +112,7 @@ def choices(run):
         row["mean_average_precision"] = float(mean_average_precision(truth, said[name]))
         change = mean_average_precision(truth, said[name], draws) - mean_average_precision(truth, said["as it is"], draws)
         row |= dict(zip(("low", "high"), np.quantile(change, [0.025, 0.975]).tolist()))
-        rows[name] = row | {"change": row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"], "epochs": EPOCHS}
+        rows[name] = row | {"change": row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"], "epochs": len(pd.read_csv(other / "model" / "history.csv"))}
         write_json(known, rows)
         print(name, json.dumps(rows[name]), flush=True)
     save(pd.DataFrame.from_dict(rows, orient="index").rename_axis("choice").reset_index(), "choices")
@@ -143,6 +145,29 @@ def curve(run):
         rows.append(row)
         print(json.dumps(row), flush=True)
     save(pd.DataFrame(rows), "curve")
+
+
+def learner(run, posters=640):
+    "The run's network by chance, and batches of some of the run's posters as its recipe shows them."
+    parameters, dataset = read_run(run)["steps"]["cnn"]["made_from"]["parameters"], read_dataset(run)
+    recipe = checked_recipe(parameters["network"], augmentation=parameters["augmentation"])
+    batches = Batches(dataset, recipe.batch_size, 0, 0, recipe.augmentation)
+    batches.order = batches.order[:posters]
+    return build_network(parameters["network"], dataset, recipe), batches
+
+
+def pace(runs):
+    "One row a run: how many posters a second its network learns from, the median of five turns."
+    learners, seconds = [learner(Path(run)) for run in runs], [[] for _ in runs]
+    for turn in range(6):
+        for (model, batches), times in zip(learners, seconds):
+            start = time.perf_counter()
+            fit_epoch(model, batches, tqdm(disable=True))
+            if turn:  # the first one also builds the graph
+                times.append(time.perf_counter() - start)
+    save(pd.DataFrame([{"network": model.name, "height": model.input_shape[1], "width": model.input_shape[2],
+                        "posters_a_second": len(batches.order) / float(np.median(times))}
+                       for (model, batches), times in zip(learners, seconds)]), "pace")
 
 
 def fastest(function, count, times=3):
@@ -187,4 +212,4 @@ def speed(run, archive):
 
 if __name__ == "__main__":
     {"networks": networks, "choices": lambda runs: choices(*runs), "curve": lambda runs: curve(*runs),
-     "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])
+     "pace": pace, "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])

@@ -74,7 +74,7 @@ def _add_run(commands):
     "The command `run` and its options."
     run = commands.add_parser("run", help="run the chain, or go on with it", formatter_class=argparse.RawDescriptionHelpFormatter,
                               epilog=_parameter_help)
-    run.add_argument("--profile", default="demo", help="demo, original, real or tmdb (default: %(default)s)")
+    run.add_argument("--profile", default="demo", help="demo, original, pretrained, real or tmdb (default: %(default)s)")
     run.add_argument("--archive", default="", metavar="DIR", help="a folder with a catalogue and posters/; it stands in for the web")
     run.add_argument("--catalogue", default="", metavar="CSV", help="a catalogue; default: the archive's own")
     run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: outputs/PROFILE)")

@@ -25,7 +25,7 @@ def _surprise(probability):
 
 
 def binary(
-    truth,  # posters x genres, 0 or 1
+    truth,  # posters x genres, 0 to 1
     said,  # posters x genres, probabilities
 ):
     "Binary cross-entropy, for each poster and genre."
@@ -33,7 +33,7 @@ def binary(
 
 
 def focal(
-    truth,  # posters x genres, 0 or 1
+    truth,  # posters x genres, 0 to 1
     said,  # posters x genres, probabilities
 ):
     "Binary cross-entropy times the square of the distance from the truth."
@@ -41,7 +41,7 @@ def focal(
 
 
 def asymmetric(
-    truth,  # posters x genres, 0 or 1
+    truth,  # posters x genres, 0 to 1
     said,  # posters x genres, probabilities
 ):
     "Binary cross-entropy that a genre which is not there, and is hardly named, does not add to."

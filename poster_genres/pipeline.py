@@ -144,19 +144,20 @@ COSTS = {  # step: (seconds fixed, seconds a movie, bytes a movie)
     "scraping": (8, 0.005, 300), "download": (8, 0.003, 16_000), "manipulation": (9, 0.001, 300),
     "preprocessing": (9, 0.003, 45_000), "cnn": (25, 0, 0), "evaluation": (13, 0.002, 500),
 }
-TRAINING = {  # network: (epochs when none are given, posters a second at 144 x 96 pixels)
-    "compact": (20, 260), "original": (5, 33), "pretrained": (7, 70),
+TRAINING = {  # network: (epochs and generations when none are given, posters a second at 144 x 96 pixels)
+    "compact": (20, 1, 260), "original": (5, 1, 33), "pretrained": (8, 2, 70),
 }
 
 
 def training_seconds(
     movies: int,  # how many movies the run takes
-    parameters: dict,  # the run's parameters: network, epochs, width and height matter
+    parameters: dict,  # the run's parameters: network, epochs, generations, width and height matter
 ) -> float:
     "Seconds of training, when seven in ten movies are trained on and balancing repeats a quarter of them."
-    epochs, speed = TRAINING.get(parameters.get("network"), TRAINING["compact"])
+    epochs, generations, speed = TRAINING.get(parameters.get("network"), TRAINING["compact"])
     pixels = parameters.get("width", 96) * parameters.get("height", 144) / (96 * 144)
-    return 0.7 * 1.25 * movies * (parameters.get("epochs") or epochs) * pixels / speed
+    shown = (parameters.get("epochs") or epochs) * (parameters.get("generations") or generations)
+    return 0.7 * 1.25 * movies * shown * pixels / speed
 
 
 def estimate(

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ def call(*words, cwd=None, timeout=900):
     "The finished process of `poster-genres WORDS`."
     return subprocess.run([sys.executable, "-m", "poster_genres.cli", *map(str, words)], cwd=cwd, timeout=timeout,
                           capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder():
+    "Whatever tests, notebooks and commands put into temporary folders is gone when the tests are over."
+    with tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
+        for name in ("TMPDIR", "TEMP", "TMP"):
+            patch.setenv(name, folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

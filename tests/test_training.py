@@ -47,11 +47,11 @@ def history(folder):
     return pd.read_csv(folder / "model/history.csv").drop(columns=["seconds", "cpu_seconds"])
 
 
-def kill_after_an_epoch(folder, code):
-    "Start a process that trains, and kill it as soon as it has written a checkpoint."
+def kill_after_an_epoch(folder, checkpoint, code):
+    "Start a process that trains, and kill it as soon as it has written this checkpoint."
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
     deadline = time.time() + 120
-    while not (folder / "model/checkpoint.npz").exists():
+    while not (folder / "model" / checkpoint).exists():
         assert process.poll() is None and time.time() < deadline, "the training ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
@@ -59,16 +59,17 @@ def kill_after_an_epoch(folder, code):
     assert not (folder / "model/model.keras").exists()
 
 
-@pytest.mark.parametrize("chosen", [
-    {"epochs": 6, "batch_size": 16},
-    pytest.param({"network": "pretrained", "backbone": "tiny", "epochs": 4, "batch_size": 16}, marks=pytest.mark.slow),
-], ids=["compact", "pretrained"])
-def test_killed_training_ends_at_the_same_weights(tmp_path, chosen):
+@pytest.mark.parametrize("generation, chosen", [
+    (1, {"epochs": 6, "batch_size": 16}),
+    (2, {"epochs": 4, "batch_size": 16, "generations": 2}),
+    pytest.param(1, {"network": "pretrained", "backbone": "tiny", "epochs": 4, "batch_size": 16}, marks=pytest.mark.slow),
+], ids=["compact", "second generation", "pretrained"])
+def test_killed_training_ends_at_the_same_weights(tmp_path, generation, chosen):
     train(draw(tmp_path / "undisturbed"), **chosen)
     killed = draw(tmp_path / "killed")
-    kill_after_an_epoch(killed, f"import sys; from poster_genres.cnn import train; train(sys.argv[1], **{chosen})")
-    with np.load(killed / "model/checkpoint.npz") as checkpoint:
-        assert 1 <= str(checkpoint["record"]).count('"epoch"') < 6, "it was killed too late"
+    kill_after_an_epoch(killed, f"checkpoint-{generation}.npz", f"import sys; from poster_genres.cnn import train; train(sys.argv[1], **{chosen})")
+    with np.load(killed / f"model/checkpoint-{generation}.npz") as checkpoint:
+        assert 1 <= str(checkpoint["record"]).count('"epoch"') < chosen["epochs"], "it was killed too late"
     train(killed, **chosen)
     pd.testing.assert_frame_equal(history(killed), history(tmp_path / "undisturbed"), rtol=1e-5)
     for ours, theirs in zip(weights(killed), weights(tmp_path / "undisturbed"), strict=True):
