@@ -20,11 +20,11 @@ def call(*words, cwd=None, timeout=900):
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder():
-    "Whatever tests, notebooks and commands put into temporary folders is gone when the tests are over."
+    "What notebooks and commands put into temporary folders is gone when the tests are over."
+    tempfile.gettempdir()  # this process keeps its own: it cleans up itself, and later than this
     with tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
         for name in ("TMPDIR", "TEMP", "TMP"):
             patch.setenv(name, folder)
-        patch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
 
 
