@@ -59,17 +59,17 @@ def networks(runs):
     "One row a run: what it cost and every score; the history of each; the genres of each; the seeds of each network."
     rows, histories, genres, seeds = [], [], [], []
     for run in map(Path, runs):
-        step, scores = read_run(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
+        step, scores = {"generations": 1} | read_run(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
         network = step["network"]
         values = {name: line["value"] for name, line in scores["test"].items() if isinstance(line, dict)}
         seeds.append({"network": network, "seed": step["made_from"]["parameters"]["seed"]} | values)
         if network in {row["answer"] for row in rows}:
             continue
         for name, card in ({network: scores["test"]} | {name.replace("_", " "): card for name, card in scores["references"].items()}).items():
-            cost = {key: ({"generations": 1} | step)[key] for key in ("weights", "multiply_adds", "generations", "epochs", "kept_epoch", "cpu_seconds")} if name == network else {}
+            paid = ("weights", "multiply_adds", "generations", "epochs", "kept_epoch", "cpu_seconds") if name == network else ()
             lines = {f"{score} {key}": line[key] for score, line in card.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor")}
             before = {"calibration error before": scores["calibration"]["before"]["expected_calibration_error"]["value"]} if name == network else {}
-            rows.append({"answer": name, "movies": card["movies"]} | cost | lines | before)
+            rows.append({"answer": name, "movies": card["movies"]} | {key: step[key] for key in paid} | lines | before)
         histories.append(pd.read_csv(run / "model" / "history.csv").assign(network=network))
         genres += [{"network": network, "genre": name} | line for name, line in scores["genres"].items()]
     known = {row["network"] for row in seeds}
@@ -112,7 +112,8 @@ def choices(run):
         row["mean_average_precision"] = float(mean_average_precision(truth, said[name]))
         change = mean_average_precision(truth, said[name], draws) - mean_average_precision(truth, said["as it is"], draws)
         row |= dict(zip(("low", "high"), np.quantile(change, [0.025, 0.975]).tolist()))
-        rows[name] = row | {"change": row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"], "epochs": len(pd.read_csv(other / "model" / "history.csv"))}
+        row["change"] = row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"]
+        rows[name] = row | {"epochs": EPOCHS * counts["generations"]}
         write_json(known, rows)
         print(name, json.dumps(rows[name]), flush=True)
     save(pd.DataFrame.from_dict(rows, orient="index").rename_axis("choice").reset_index(), "choices")

@@ -461,6 +461,7 @@ def build_network(
                          "preprocess them with a larger height and width") from None
     steps = recipe.epochs * math.ceil(repeats.sum() / recipe.batch_size)
     model.compile(optimizer_of(network, model, recipe.learning_rate, steps), make_loss(recipe.loss, prior))
+    model.optimizer.build(model.trainable_variables)  # now, or TensorFlow would build the graph of a step twice
     return model
 
 # %% ../nbs/05_cnn.ipynb #b795a55c
