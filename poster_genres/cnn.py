@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'SCALINGS', 'PENALTIES', 'NETWORKS', 'WATCHED', 'TAUGHT', 'Dataset', 'read_dataset', 'training_order',
            'augment', 'patch', 'augmented', 'mix', 'Batches', 'original', 'excited', 'residual_block', 'compact',
-           'pretrained', 'features_of', 'frozen_features', 'fit_head', 'set_head', 'multiply_adds', 'Recipe',
-           'warm_up_and_cosine', 'optimizer_of', 'checked_recipe', 'computed_in', 'build_network', 'Watch', 'fit_epoch',
-           'predict_rows', 'validation_scores', 'validation_floors', 'Reached', 'save_checkpoint', 'load_checkpoint',
-           'better', 'plot_history', 'Drawing', 'is_over', 'wearing', 'scored', 'next_epoch', 'run_epochs',
-           'save_training', 'warm_start', 'taught', 'one_generation', 'learn_and_save', 'summed_up', 'train']
+           'pretrained', 'features_of', 'frozen_features', 'to_one_scale', 'fit_head', 'set_head', 'multiply_adds',
+           'Recipe', 'warm_up_and_cosine', 'optimizer_of', 'checked_recipe', 'computed_in', 'build_network', 'Watch',
+           'fit_epoch', 'predict_rows', 'validation_scores', 'validation_floors', 'Reached', 'save_checkpoint',
+           'load_checkpoint', 'better', 'plot_history', 'Drawing', 'is_over', 'wearing', 'scored', 'next_epoch',
+           'run_epochs', 'save_training', 'warm_start', 'taught', 'of_generation', 'one_generation', 'learn_and_save',
+           'summed_up', 'train']
 
 # %% ../nbs/05_cnn.ipynb #5f7f6231
 import csv
@@ -37,7 +38,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from .backbones import backbone as load_backbone
-from .backbones import block_of
+from .backbones import LEVELS, block_of, spread, with_levels
 from .core import (InputError, StepError, atomic_path, check_choice, check_number, disk_errors, in_notebook,
                                 made_from, progress, read_json, read_table, step)
 from .learning import LOSSES, Average, LayerwiseAdamW, layer_factors, make_loss
@@ -63,6 +64,10 @@ class Dataset(NamedTuple):
     def repeats(self, rows: np.ndarray) -> np.ndarray:
         "How often each of these rows counts."
         return self.index.repeats.to_numpy(int)[rows]
+
+    def learned(self) -> np.ndarray:
+        "What is to be learned: the targets, or else the genres."
+        return self.genres if self.targets is None else self.targets
 
     def weights(self, rows: np.ndarray) -> np.ndarray:
         "How much each of these rows weighs in the loss: 1 unless the sample was balanced by weights."
@@ -161,7 +166,6 @@ class Batches(keras.utils.PyDataset):
         super().__init__(workers=2, max_queue_size=4)
         rows = dataset.rows("train")
         self.dataset, self.batch_size, self.chance, self.augmentation = dataset, batch_size, (seed, epoch), augmentation
-        self.targets = dataset.genres if dataset.targets is None else dataset.targets
         self.order = training_order(rows, dataset.repeats(rows), seed, epoch)
 
     def __len__(self):
@@ -169,7 +173,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, number):
         rows = self.order[number * self.batch_size:(number + 1) * self.batch_size]
-        random, genres = np.random.default_rng([*self.chance, number]), self.targets[rows].astype("float32")
+        random, genres = np.random.default_rng([*self.chance, number]), self.dataset.learned()[rows].astype("float32")
         images = augmented(self.dataset.images[rows], self.augmentation, random)
         if self.augmentation == "mixed":
             images, genres = mix(images, genres, random)
@@ -242,13 +246,16 @@ def compact(
     prior: np.ndarray,  # the genres' shares in training: the answer to begin with
     scaling: str = "bytes",  # not used: bytes are scaled as they should be
 ) -> keras.Model:
-    "A small residual network for a processor: 0.7 million weights."
+    "A small residual network for a processor: 0.8 million weights."
     poster = keras.Input(shape)
     tensor = layers.Rescaling(SCALINGS["bytes"], offset=-1)(poster)
     tensor = layers.Activation("relu")(_convolution(tensor, 32, 4, stride=4))
+    lower = []
     for filters, skipped in ((64, 0.03), (128, 0.06), (160, 0.1)):
+        lower += spread(tensor)
         tensor = residual_block(tensor, filters, 2, skipped)
-    pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(tensor), layers.GlobalMaxPooling2D()(tensor)])
+    lower = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(lower))
+    pooled = layers.Concatenate()([lower, layers.GlobalAveragePooling2D()(tensor), layers.GlobalMaxPooling2D()(tensor)])
     pooled = layers.Dropout(0.3)(pooled)
     small = keras.initializers.RandomNormal(stddev=0.01)
     answer = layers.Dense(len(prior), activation="sigmoid", dtype="float32", kernel_initializer=small, name="genres")
@@ -265,13 +272,16 @@ def pretrained(
     backbone: str = "efficientnet-lite0",  # its name
     weights: str = "",  # for a model of keras.applications: a file of weights
     unfrozen: float = 0.7,  # the share of the backbone, from the top, that goes on learning
+    levels: tuple[float, ...] = (),  # the heights of further layers whose features are used
 ) -> keras.Model:
     "A backbone and one layer for the genres. Raises `InputError` when the backbone is unknown or its weights are missing."
     base = load_backbone(backbone, shape, weights)
+    base = with_levels(base, levels) if levels else base
     heights = block_of(base)
     for layer in base.layers:
         layer.trainable = heights[layer.name] > 1 - unfrozen and not isinstance(layer, layers.BatchNormalization)
-    features = layers.Dropout(0.4, name="dropout")(base.output)
+    scale = layers.BatchNormalization(center=False, scale=False, epsilon=1e-7, trainable=False, name="scaled")
+    features = layers.Dropout(0.4, name="dropout")(scale(base.output))
     answer = layers.Dense(len(prior), activation="sigmoid", dtype="float32", kernel_initializer="zeros", name="genres")
     return keras.Model(base.input, answer(features), name="pretrained")
 
@@ -304,49 +314,59 @@ def frozen_features(
     return found
 
 # %% ../nbs/05_cnn.ipynb #8e46c012
+def to_one_scale(
+    features: np.ndarray,  # float32, posters x features; changed in place
+) -> tuple[np.ndarray, np.ndarray]:
+    "Each feature's mean and standard deviation (never 0), which the features are rid of."
+    mean = features.mean(0, dtype="float64").astype("float32")
+    features -= mean
+    deviation = np.sqrt(np.einsum("ij,ij->j", features, features) / len(features)) + np.float32(1e-3)
+    features /= deviation
+    return mean, deviation
+
+
 def fit_head(
-    features: np.ndarray,  # posters x features
-    truth: np.ndarray,  # posters x genres, 0 or 1
+    features: np.ndarray,  # float32, posters x features, of one scale
+    truth: np.ndarray,  # posters x genres, 0 to 1
     weights: np.ndarray,  # how often each poster counts
     penalty: float,  # on the squares of the weights
 ) -> tuple[np.ndarray, np.ndarray]:
     "The kernel (features x genres) and bias of one logistic regression a genre with the least penalised loss."
-    centre, scale = features.mean(0, dtype="float64"), features.std(0, dtype="float64") + 1e-3
-    scaled, share = ((features - centre) / scale).astype("float32"), (weights / weights.sum())[:, None].astype("float32")
+    share = (weights / weights.sum())[:, None].astype("float32")
     prior = np.clip((share * truth).sum(0), 0.001, 0.999)
     shape = (features.shape[1], truth.shape[1])
 
     def loss(flat):
         kernel, bias = flat[:-shape[1]].reshape(shape), flat[-shape[1]:]
-        logits = scaled @ kernel.astype("float32") + bias.astype("float32")
+        logits = features @ kernel.astype("float32") + bias.astype("float32")
         wrong = share * (expit(logits) - truth)
         value = (share * (np.logaddexp(0, logits) - truth * logits)).sum() + penalty / 2 * (kernel**2).sum()
-        return value, np.concatenate([(scaled.T @ wrong + penalty * kernel).ravel(), wrong.sum(0)]).astype("float64")
+        return value, np.concatenate([(features.T @ wrong + penalty * kernel).ravel(), wrong.sum(0)]).astype("float64")
 
     start = np.concatenate([np.zeros(shape).ravel(), logit(prior)])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150}).x
-    kernel, bias = found[:-shape[1]].reshape(shape), found[-shape[1]:]
-    return kernel / scale[:, None], bias - (centre / scale) @ kernel
+    return found[:-shape[1]].reshape(shape), found[-shape[1]:]
 
 # %% ../nbs/05_cnn.ipynb #39cf5bdb
-PENALTIES = (0.003, 0.01, 0.03, 0.1)
+PENALTIES = (0.03, 0.1, 0.3)
 
 
 def set_head(
-    model: keras.Model,  # gets the last layer's weights
+    model: keras.Model,  # gets the scale of the features and the last layer's weights
     dataset: Dataset,  # what to learn from
     features: dict[str, np.ndarray],  # as `frozen_features` returns them
 ) -> float:
     "The penalty that answers best on the validation part, after its weights were put into the last layer."
     train, validation = dataset.rows("train"), dataset.rows("validation")
     both = np.concatenate([features["plain"], features["mirrored"]]).astype("float32")
-    truth, weights = np.tile(dataset.genres[train], (2, 1)), np.tile(dataset.repeats(train) * dataset.weights(train), 2)
-    tried = {}
+    truth, weights = np.tile(dataset.learned()[train], (2, 1)), np.tile(dataset.repeats(train) * dataset.weights(train), 2)
+    mean, deviation = to_one_scale(both)
+    asked, tried = (features["validation"].astype("float32") - mean) / deviation, {}
     for penalty in PENALTIES if len(validation) else PENALTIES[1:2]:
         kernel, bias = fit_head(both, truth, weights, penalty)
-        said = expit(features["validation"].astype("float32") @ kernel + bias)
-        tried[penalty] = mean_average_precision(dataset.genres[validation], said), kernel, bias
+        tried[penalty] = mean_average_precision(dataset.genres[validation], expit(asked @ kernel + bias)), kernel, bias
     best = max(tried, key=lambda penalty: tried[penalty][0])
+    model.get_layer("scaled").set_weights([mean, deviation**2])
     model.get_layer("genres").set_weights(tried[best][1:])
     return best
 
@@ -362,7 +382,7 @@ def multiply_adds(
 # %% ../nbs/05_cnn.ipynb #79a37e0c
 class Recipe(NamedTuple):
     "How a network is built and trained when nothing else is said."
-    build: Callable  # f(shape, prior, scaling) -> network
+    build: Callable  # f(shape, prior, scaling) -> network; with levels, f(shape, prior, scaling, levels=levels)
     epochs: int
     batch_size: int
     learning_rate: float
@@ -373,12 +393,13 @@ class Recipe(NamedTuple):
     patience: int = 0  # epochs without a better score after which training stops; 0: never
     precision: str = "float32"
     generations: int = 1  # networks that learn one after the other, each also from the answers of the one before
+    levels: tuple[float, ...] = ()  # the heights of further layers whose features the last generation uses
 
 
 NETWORKS = {
     "original": Recipe(original, 5, 16, 0.01, "binary", "none", keep="last", averaged=False),
     "compact": Recipe(compact, 20, 32, 0.003, "binary", "light", keep="best", averaged=True),
-    "pretrained": Recipe(pretrained, 8, 32, 0.0005, "binary", "mixed", keep="best", averaged=True, generations=2),
+    "pretrained": Recipe(pretrained, 6, 32, 0.0005, "binary", "mixed", keep="best", averaged=True, generations=3, levels=LEVELS),
 }
 
 # %% ../nbs/05_cnn.ipynb #b8445ebb
@@ -401,7 +422,7 @@ def optimizer_of(
     "The optimizer of the network's recipe."
     if network == "original":
         return keras.optimizers.Adagrad(learning_rate, initial_accumulator_value=0.0, epsilon=1e-14)
-    factors = layer_factors(model, 0.05) if network == "pretrained" else ()
+    factors = layer_factors(model, 0.05, last=0.2) if network == "pretrained" else ()
     optimizer = LayerwiseAdamW(warm_up_and_cosine(learning_rate, steps), weight_decay=0.02, factors=factors)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
@@ -454,7 +475,8 @@ def build_network(
     prior = constant_prior(dataset.genres[rows], repeats)
     try:
         with computed_in(recipe.precision):
-            model = recipe.build(dataset.images.shape[1:], prior, scaling)
+            further = {"levels": recipe.levels} if recipe.levels else {}
+            model = recipe.build(dataset.images.shape[1:], prior, scaling, **further)
     except ValueError:
         height, width = dataset.images.shape[1:3]
         raise InputError(f"posters of {height} x {width} pixels are too small for the network {network}: "
@@ -757,6 +779,14 @@ def taught(
     targets[rows] += TAUGHT * (np.mean(said, 0) - targets[rows])
     return dataset._replace(targets=targets, generation=dataset.generation + 1)
 
+
+def of_generation(
+    recipe: Recipe,  # how to build and train
+    generation: int,  # from 1
+) -> Recipe:
+    "The recipe of one generation: only the last one uses the features of further layers."
+    return recipe if generation == recipe.generations else recipe._replace(levels=())
+
 # %% ../nbs/05_cnn.ipynb #6b9c4cdb
 def _digest(value):
     "A fingerprint of anything that JSON can hold."
@@ -766,16 +796,17 @@ def _digest(value):
 def one_generation(
     folder: str | Path,  # `model/` of the run
     dataset: Dataset,  # what to learn from
-    recipe: Recipe,  # how to build and train
+    recipe: Recipe,  # how to build and train this generation
     made: dict,  # what the training is made from: inputs, parameters, source
 ) -> tuple[keras.Model, Reached]:
     "The network with the weights that are kept, and its progress, gone on with from its checkpoint."
-    parameters, origin, place = made["parameters"], _digest(made), Path(folder, f"checkpoint-{dataset.generation}.npz")
+    parameters = made["parameters"] | {"levels": recipe.levels}
+    origin, place = _digest(made | {"parameters": parameters}), Path(folder, f"checkpoint-{dataset.generation}.npz")
     keras.utils.set_random_seed(parameters["seed"])
     model = build_network(parameters["network"], dataset, recipe, parameters["scaling"])
     reached = load_checkpoint(place, model, origin)
     if parameters["network"] == "pretrained" and not reached.history:
-        reached = warm_start(model, dataset, folder, _digest([made["inputs"], parameters["backbone"][:2]]))
+        reached = warm_start(model, dataset, folder, _digest([made["inputs"], parameters["backbone"][:2], recipe.levels, recipe.precision]))
     reached = run_epochs(model, dataset, recipe, parameters["seed"], reached, lambda now: save_checkpoint(place, model, now, origin))
     model.set_weights(reached.kept)
     return model, reached
@@ -791,15 +822,15 @@ def learn_and_save(
     if not len(dataset.rows("train")):
         raise InputError(f"{Path(run_dir, 'dataset')} has no training poster: take more movies")
     made = made_from(run_dir, "cnn", {name: value for name, value in parameters.items() if name != "generations"})
-    for generation in range(recipe.generations):
+    for generation in range(1, recipe.generations + 1):
         cpu = time.process_time()
-        dataset = taught(dataset, model) if generation else dataset
-        asking = time.process_time() - cpu
-        model, reached = one_generation(folder, dataset, recipe, made)
+        dataset = taught(dataset, model) if generation > 1 else dataset
+        asking, now = time.process_time() - cpu, of_generation(recipe, generation)
+        model, reached = one_generation(folder, dataset, now, made)
         reached.history[0]["cpu_seconds"] = round(reached.history[0]["cpu_seconds"] + asking, 2)
         history += reached.history
     if recipe.precision != "float32":
-        model = build_network(parameters["network"], dataset, recipe._replace(precision="float32"), parameters["scaling"])
+        model = build_network(parameters["network"], dataset, now._replace(precision="float32"), parameters["scaling"])
         model.set_weights(reached.kept)
     save_training(folder, model, history)
     return model, history

@@ -89,11 +89,12 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 def layer_factors(
     model: keras.Model,  # a network whose layers from the bottom to the top are in order
     fall: float,  # by how much a layer at the very bottom is slower than one at the top, such as 0.1
+    last: float = 1.0,  # how fast the last layer is; less than 1 where it is good already
 ) -> list[float]:
-    "One factor for each trainable variable: 1 for the last layer, `fall` for the first, geometrically between them."
+    "One factor for each trainable variable: from `fall` for the first layer up to 1 at the top, geometrically, and `last` for the last one."
     layers = [layer for layer in model.layers if layer.weights]
     heights = {id(variable): place / max(1, len(layers) - 1) for place, layer in enumerate(layers) for variable in layer.weights}
-    return [fall ** (1 - heights[id(variable)]) for variable in model.trainable_variables]
+    return [fall ** (1 - heights[id(variable)]) if heights[id(variable)] < 1 else last for variable in model.trainable_variables]
 
 # %% ../nbs/00h_learning.ipynb #9aa9ba4f
 class Average(keras.callbacks.Callback):

@@ -145,7 +145,7 @@ COSTS = {  # step: (seconds fixed, seconds a movie, bytes a movie)
     "preprocessing": (9, 0.003, 45_000), "cnn": (25, 0, 0), "evaluation": (13, 0.002, 500),
 }
 TRAINING = {  # network: (epochs and generations when none are given, posters a second at 144 x 96 pixels)
-    "compact": (20, 1, 260), "original": (5, 1, 33), "pretrained": (8, 2, 70),
+    "compact": (20, 1, 260), "original": (5, 1, 33), "pretrained": (6, 3, 70),
 }
 
 
@@ -168,7 +168,8 @@ def estimate(
     "Seconds and bytes that the step will take, roughly."
     fixed, seconds, size = COSTS[step]
     if step == "cnn":
-        return fixed + training_seconds(movies, parameters), 80_000_000
+        size = 200_000_000 + 22_000 * movies if parameters.get("network") == "pretrained" else 80_000_000  # checkpoints, and features
+        return fixed + training_seconds(movies, parameters), size
     return fixed + seconds * movies, size * movies
 
 # %% ../nbs/08_pipeline.ipynb #83967899
