@@ -3,6 +3,7 @@
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
+    python benchmarks/results.py thresholds RUN         two ways to choose them, judged on training posters of a run of `pretrained`
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
@@ -18,13 +19,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from tqdm import tqdm
 
-from poster_genres.calibration import load_predictor
-from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, predict_rows, read_dataset, train
+from poster_genres.calibration import choose_correction, load_predictor
+from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, fit_head, predict_rows, read_dataset, to_one_scale, train
 from poster_genres.core import notebooks_folder, read_json, read_run, read_table, write_json, write_table
+from poster_genres.evaluation import Part, corrected, thresholds_from
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.scores import bootstrap_weights, hits_at_k, log_loss, mean_average_precision
+from poster_genres.scores import bootstrap_weights, hits_at_k, log_loss, macro_f1, mean_average_precision
 from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
@@ -148,6 +151,39 @@ def curve(run):
     save(pd.DataFrame(rows), "curve")
 
 
+def unseen_answers(run, folds=4):
+    "The run's training posters with what logistic regressions on its frozen features say of those that they have not seen."
+    dataset = read_dataset(run)
+    rows = dataset.rows("train")
+    with np.load(run / "model" / "features.npz") as saved:
+        features = saved["plain"].astype("float32")
+    truth, said, fold = dataset.genres[rows], np.empty((len(rows), len(dataset.names))), np.arange(len(rows)) % folds
+    for number in range(folds):
+        known = features[fold != number]
+        mean, deviation = to_one_scale(known)
+        kernel, bias = fit_head(known, truth[fold != number], np.ones(len(known)), 0.3)
+        said[fold == number] = expit((features[fold == number] - mean) / deviation @ kernel + bias)
+    return Part(rows, truth, said, np.ones(len(rows)))
+
+
+def thresholds(run, draws=40, movies=894):
+    "One row a way to choose thresholds on as many movies as validation has: the macro F1 on all others, over random draws of these movies."
+    part, found = unseen_answers(Path(run)), []
+    some = lambda places: Part(*(values[places] for values in part))
+    for draw in tqdm(range(draws)):
+        order = np.random.default_rng(draw).permutation(len(part.rows))
+        validation, test = some(order[:movies]), some(order[movies:])
+        correction, _ = choose_correction(validation.truth, validation.probabilities, validation.weights)
+        validation, test = corrected(validation, correction), corrected(test, correction)
+        ways = {"by the truth": thresholds_from(validation), "by what is expected": thresholds_from(validation, believed=True),
+                "by the truth of the others": thresholds_from(test)}
+        found.append({way: float(macro_f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
+    found = pd.DataFrame(found)
+    change = found.sub(found["by the truth"], axis=0)
+    rows = {"macro_f1": found.mean(), "spread": found.std(), "change": change.mean(), "low": change.quantile(0.025), "high": change.quantile(0.975)}
+    save(pd.DataFrame(rows).rename_axis("thresholds").reset_index(), "thresholds")
+
+
 def learner(run, posters=640):
     "The run's network by chance, and batches of some of the run's posters as its recipe shows them."
     parameters, dataset = read_run(run)["steps"]["cnn"]["made_from"]["parameters"], read_dataset(run)
@@ -213,4 +249,5 @@ def speed(run, archive):
 
 if __name__ == "__main__":
     {"networks": networks, "choices": lambda runs: choices(*runs), "curve": lambda runs: curve(*runs),
+     "thresholds": lambda runs: thresholds(*runs),
      "pace": pace, "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])

@@ -26,7 +26,7 @@ from .core import (InputError, atomic_path, check_number, disk_errors, step, upd
 from .explanations import (by_group, decades, genre_counts, grad_cam, nearest, overlay, plot_precision_recall,
                                         plot_taken_for, taken_for)
 from .image import contact_sheet
-from .scores import (Answer, Thresholds, choose_thresholds, constant_prior, genre_card, score_card, skill,
+from .scores import (Answer, Thresholds, choose_thresholds, constant_prior, genre_card, genre_thresholds, score_card, skill,
                                   top_k)
 
 # %% ../nbs/06_evaluation.ipynb #f25611bd
@@ -106,11 +106,14 @@ def corrected(
 # %% ../nbs/06_evaluation.ipynb #7fb9d151
 def thresholds_from(
     validation: Part,  # the movies on which choices are made
+    believed: bool = False,  # whether its probabilities say how many movies to expect for a genre
 ) -> Thresholds:
-    "The thresholds with the best F1 on validation; 0.5 when it has no movies."
-    if not len(validation.rows):
-        return Thresholds(np.full(validation.probabilities.shape[1], 0.5), 0.5, 0.5)
-    return choose_thresholds(validation.truth, validation.probabilities, validation.weights)
+    "The thresholds with the best F1 on validation, a genre's own with the best that is expected; 0.5 without movies."
+    _, truth, probabilities, weights = validation
+    if not len(truth):
+        return Thresholds(np.full(truth.shape[1], 0.5), 0.5, 0.5)
+    chosen = choose_thresholds(truth, probabilities, weights)
+    return chosen._replace(genres=genre_thresholds(probabilities, probabilities, weights)) if believed else chosen
 
 # %% ../nbs/06_evaluation.ipynb #2e9e368c
 def constant_answer(
@@ -222,13 +225,13 @@ def references(
 
 def measure(
     dataset: Dataset,  # the posters
-    parts: dict[str, Part],  # validation, test and, where it exists, unseen, with the network's answers
+    parts: dict[str, Part],  # validation, test and, where it exists, unseen, with the network's corrected answers
     resamples: int = 1000,  # of the bootstrap
     seed: int = 0,  # of the bootstrap and the dice
 ) -> dict:
     "The content of `scores.json`: a card for each part, the genres, the references, thresholds and constancy."
     validation, test = parts["validation"], parts["test"]
-    thresholds = thresholds_from(validation)
+    thresholds = thresholds_from(validation, believed=True)
     floor_thresholds = thresholds_from(constant_answer(dataset, validation))
     scores = {name: card(part, thresholds, constant_answer(dataset, part), floor_thresholds, resamples, seed)
               for name, part in parts.items() if name != "validation"}
