@@ -25,9 +25,10 @@ from tqdm import tqdm
 from poster_genres.calibration import choose_correction, load_predictor
 from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, fit_head, predict_rows, read_dataset, to_one_scale, train
 from poster_genres.core import notebooks_folder, read_json, read_run, read_table, write_json, write_table
-from poster_genres.evaluation import Part, corrected, thresholds_from
+from poster_genres.evaluation import Part, corrected, evaluated, thresholds_from
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.scores import bootstrap_weights, hits_at_k, log_loss, macro_f1, mean_average_precision
+from poster_genres.scores import (best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1, mean_average_precision,
+                                  reflected)
 from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
@@ -62,7 +63,7 @@ def networks(runs):
     "One row a run: what it cost and every score; the history of each; the genres of each; the seeds of each network."
     rows, histories, genres, seeds = [], [], [], []
     for run in map(Path, runs):
-        step, scores = {"generations": 1} | read_run(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
+        step, scores = {"generations": 1} | evaluated(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
         network = step["network"]
         values = {name: line["value"] for name, line in scores["test"].items() if isinstance(line, dict)}
         seeds.append({"network": network, "seed": step["made_from"]["parameters"]["seed"]} | values)
@@ -114,8 +115,8 @@ def choices(run):
         row = {"cpu_seconds": counts["cpu_seconds"], "log_loss": float(log_loss(truth, said[name]))}
         row["mean_average_precision"] = float(mean_average_precision(truth, said[name]))
         change = mean_average_precision(truth, said[name], draws) - mean_average_precision(truth, said["as it is"], draws)
-        row |= dict(zip(("low", "high"), np.quantile(change, [0.025, 0.975]).tolist()))
         row["change"] = row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"]
+        row |= dict(zip(("low", "high"), reflected(row["change"], change)))
         rows[name] = row | {"epochs": EPOCHS * counts["generations"]}
         write_json(known, rows)
         print(name, json.dumps(rows[name]), flush=True)
@@ -144,8 +145,9 @@ def curve(run):
         row = {"network": step["network"], "posters": len(read_dataset(other).rows("train"))}
         said = answers(other, dataset)
         for name, score in (("hits_at_3", hits_at_k), ("mean_average_precision", mean_average_precision), ("log_loss", log_loss)):
-            low, high = np.quantile(score(truth, said, draws), [0.025, 0.975])
-            row |= {name: float(score(truth, said)), f"{name} low": low, f"{name} high": high}
+            value = float(score(truth, said))
+            low, high = interval(value, score(truth, said, draws), best_possible(name, truth))
+            row |= {name: value, f"{name} low": low, f"{name} high": high}
         rows.append(row)
         print(json.dumps(row), flush=True)
     save(pd.DataFrame(rows), "curve")

@@ -3,6 +3,7 @@
 Writes poster_genres/shipped/predictor.tflite (LiteRT, float16 weights) and its MODEL_CARD.md, and refuses when rounding
 costs 0.003 mean average precision or more on the validation part, or when the file is larger than 12 MB.
 """
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from poster_genres.calibration import load_predictor
 from poster_genres.cnn import predict_rows, read_dataset
-from poster_genres.core import StepError, read_json, read_run
+from poster_genres.core import PosterGenresError, StepError, read_json
+from poster_genres.evaluation import evaluated
 from poster_genres.prediction import lite_predictor, save_lite, shipped_predictor
 from poster_genres.scores import mean_average_precision
 
@@ -68,16 +70,18 @@ def score_rows(card):
 def genre_rows(genres):
     "The table of genres as Markdown, most skill first."
     order = sorted(genres, key=lambda name: -(genres[name]["skill"] or 0))
-    return "\n".join(f"| {name} | {genres[name]['movies']} | {genres[name]['value']:.3f} | {genres[name]['floor']:.3f} |" for name in order)
+    shown = lambda number: "no test movie" if number is None else f"{number:.3f}"
+    return "\n".join(f"| {name} | {genres[name]['movies']} | {shown(genres[name]['value'])} | {shown(genres[name]['floor'])} |" for name in order)
 
 
 def main(run):
-    "Write the predictor and its card."
-    dataset, record, scores = read_dataset(run), read_run(run), read_json(Path(run, "evaluation", "scores.json"))
+    "Write the predictor and its card, or neither."
+    dataset, record, scores = read_dataset(run), evaluated(run), read_json(Path(run, "evaluation", "scores.json"))
     predictor, rows = load_predictor(Path(run, "evaluation", "predictor.keras")), dataset.rows("validation")
     precision = lambda said: float(mean_average_precision(dataset.genres[rows], said))
-    exact, path = precision(predict_rows(predictor, dataset.images, rows)), save_lite(predictor, shipped_predictor())
-    cost, size = precision(lite_predictor(path).ask(dataset.images[rows])) - exact, path.stat().st_size / 1e6
+    exact, path = precision(predict_rows(predictor, dataset.images, rows)), shipped_predictor()
+    candidate = save_lite(predictor, Path(run, "evaluation", "shipped.tflite"))
+    cost, size = precision(lite_predictor(candidate).ask(dataset.images[rows])) - exact, candidate.stat().st_size / 1e6
     if cost <= -0.003 or size > 12:
         raise StepError(f"not fit to ship: rounding changes mean average precision by {cost:.4f}, the file has {size:.1f} MB")
     height, width = predictor.input_shape[1:3]
@@ -89,10 +93,14 @@ def main(run):
         train=len(dataset.rows("train")), validation=len(rows), test=len(dataset.rows("test")), by_genre=genre_rows(scores["genres"]),
         most=", ".join(order[:3]), least=", ".join(order[-3:]),
         before=scores["calibration"]["before"]["expected_calibration_error"]["value"],
-        after=scores["test"]["expected_calibration_error"]["value"], profile=step["network"])
+        after=scores["test"]["expected_calibration_error"]["value"], profile={"compact": "real"}.get(step["network"], step["network"]))
+    shutil.move(candidate, path)
     (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     print(f"{path}: {size:.2f} MB, mean average precision on validation {exact:.4f} {cost:+.4f}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except PosterGenresError as error:
+        sys.exit(str(error))

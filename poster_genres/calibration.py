@@ -16,7 +16,8 @@ from keras import ops
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from .core import InputError, atomic_path
+from .core import UNREADABLE, InputError, atomic_path, check_choice, reason
+from .image import FITS
 from .scores import log_loss
 
 # %% ../nbs/00i_calibration.ipynb #faede577
@@ -95,11 +96,11 @@ def choose_correction(
 # %% ../nbs/00i_calibration.ipynb #76c92bbc
 @keras.saving.register_keras_serializable(package="poster_genres")
 class Verdict(keras.layers.Layer):
-    "Corrects probabilities, and knows the genres' names and thresholds."
+    "Corrects probabilities, and knows the genres' names and thresholds, and how posters are fitted."
 
-    def __init__(self, genres, thresholds, slopes, shifts, **kwargs):
+    def __init__(self, genres, thresholds, slopes, shifts, fit="stretch", **kwargs):
         super().__init__(**kwargs)
-        self.genres = [str(genre) for genre in genres]
+        self.genres, self.fit = [str(genre) for genre in genres], check_choice("fit", fit, FITS)
         self.thresholds, self.slopes, self.shifts = ([float(number) for number in numbers] for numbers in (thresholds, slopes, shifts))
 
     def call(self, probabilities):
@@ -109,7 +110,8 @@ class Verdict(keras.layers.Layer):
 
     def get_config(self):
         "What it was made from."
-        return super().get_config() | {"genres": self.genres, "thresholds": self.thresholds, "slopes": self.slopes, "shifts": self.shifts}
+        return super().get_config() | {"genres": self.genres, "thresholds": self.thresholds, "slopes": self.slopes, "shifts": self.shifts,
+                                       "fit": self.fit}
 
 # %% ../nbs/00i_calibration.ipynb #7cfe245d
 def make_predictor(
@@ -117,9 +119,10 @@ def make_predictor(
     genres: list[str],  # their names, in the order of the probabilities
     thresholds: np.ndarray,  # one a genre, for corrected probabilities
     correction: Correction,  # of the probabilities
+    fit: str = "stretch",  # one of `FITS`: how its posters were brought to its size
 ) -> keras.Model:
     "The network with a `Verdict` as its last layer; it shares the network's weights."
-    verdict = Verdict(genres, thresholds, correction.slopes, correction.shifts, dtype="float32", name="verdict")
+    verdict = Verdict(genres, thresholds, correction.slopes, correction.shifts, fit, dtype="float32", name="verdict")
     return keras.Model(model.inputs, verdict(model.outputs[0]), name="predictor")
 
 
@@ -139,8 +142,8 @@ def load_predictor(
     "The predictor; its last layer is a `Verdict`. Raises `InputError` when the file is none."
     try:
         predictor = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no predictor that can be read ({str(error).splitlines()[0][:200]}): expected predictor.keras of a run") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path} is no predictor that can be read ({reason(error)}): expected predictor.keras of a run") from None
     if not isinstance(predictor.layers[-1], Verdict):
         raise InputError(f"{path} is a network without names and thresholds: expected predictor.keras of a run")
     return predictor

@@ -240,6 +240,8 @@ def predict_command(
         files = prediction.poster_files(words.posters)
         predictor = prediction.find_predictor(words.predictor)
     bad, show = 0, prediction.as_json if words.json else prediction.as_text
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no block to draw a bar with, or a name that is no text
     for answer in prediction.predict(files, predictor):
         bad += "error" in answer
         print(show(answer), flush=True)
@@ -312,6 +314,9 @@ def main(
     except KeyboardInterrupt:
         print("poster-genres: interrupted; call it again to go on", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads has seen enough; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 # %% ../nbs/08b_cli.ipynb #82351906
 if __name__ == "__main__" and __spec__ is not None:

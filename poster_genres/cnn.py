@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'SCALINGS', 'PENALTIES', 'NETWORKS', 'WATCHED', 'Dataset', 'read_dataset', 'training_order',
            'augment', 'patch', 'augmented', 'mix', 'Batches', 'original', 'excited', 'residual_block', 'compact',
-           'pretrained', 'features_of', 'frozen_features', 'to_one_scale', 'fit_head', 'set_head', 'multiply_adds',
-           'Recipe', 'warm_up_and_cosine', 'optimizer_of', 'checked_recipe', 'computed_in', 'build_network', 'Watch',
-           'fit_epoch', 'predict_rows', 'validation_scores', 'validation_floors', 'Reached', 'save_checkpoint',
-           'load_checkpoint', 'better', 'plot_history', 'Drawing', 'is_over', 'wearing', 'scored', 'next_epoch',
-           'run_epochs', 'save_training', 'warm_start', 'taught', 'of_generation', 'one_generation', 'learn_and_save',
-           'summed_up', 'train']
+           'pretrained', 'features_of', 'read_arrays', 'frozen_features', 'to_one_scale', 'fit_head', 'set_head',
+           'multiply_adds', 'Recipe', 'warm_up_and_cosine', 'optimizer_of', 'checked_recipe', 'computed_in',
+           'build_network', 'Watch', 'fit_epoch', 'predict_rows', 'validation_scores', 'validation_floors', 'Reached',
+           'save_checkpoint', 'load_checkpoint', 'better', 'plot_history', 'Drawing', 'is_over', 'wearing', 'scored',
+           'next_epoch', 'run_epochs', 'save_training', 'warm_start', 'taught', 'of_generation', 'one_generation',
+           'learn_and_save', 'summed_up', 'train']
 
 # %% ../nbs/05_cnn.ipynb #5f7f6231
 import csv
@@ -39,7 +39,7 @@ from scipy.special import expit, logit
 
 from .backbones import backbone as load_backbone
 from .backbones import LEVELS, block_of, spread, with_levels
-from .core import (InputError, StepError, atomic_path, check_choice, check_number, disk_errors, in_notebook,
+from .core import (UNREADABLE, InputError, StepError, atomic_path, check_choice, check_number, disk_errors, in_notebook,
                                 made_from, progress, read_json, read_table, step)
 from .learning import LOSSES, Average, LayerwiseAdamW, layer_factors, make_loss
 from .scores import constant_prior, hits_at_k, log_loss, mean_average_precision
@@ -72,6 +72,11 @@ class Dataset(NamedTuple):
     def weights(self, rows: np.ndarray) -> np.ndarray:
         "How much each of these rows weighs in the loss: 1 unless the sample was balanced by weights."
         return self.index.weight.to_numpy("float32")[rows]
+
+    def prior(self) -> np.ndarray:
+        "The genres' shares in training: the constant answer. Repeated rows count once, unless other parts repeat rows as well."
+        rows, others = self.rows("train"), self.index.repeats[self.index.part != "train"]
+        return constant_prior(self.genres[rows], self.repeats(rows) if (others > 1).any() else None)
 
 # %% ../nbs/05_cnn.ipynb #7e5ba9db
 def read_dataset(
@@ -293,6 +298,17 @@ def features_of(
     return keras.Model(model.input, model.get_layer("genres").input)
 
 
+def read_arrays(
+    path: str | Path,  # a file that numpy's `savez` wrote, or none
+) -> dict[str, np.ndarray]:
+    "The arrays in the file by their names; none when it is missing or damaged: what it holds can be made again."
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except UNREADABLE:
+        return {}
+
+
 def frozen_features(
     model: keras.Model,  # with the backbone's own weights
     dataset: Dataset,  # the posters
@@ -300,11 +316,9 @@ def frozen_features(
     origin: str,  # the fingerprint of posters and backbone; a file of another one is made anew
 ) -> dict[str, np.ndarray]:
     "Features (float16) of the training posters as they are, mirrored, and of the validation posters; computed once."
-    path, base = Path(path), features_of(model)
-    if path.exists():
-        with np.load(path) as saved:
-            if str(saved["origin"]) == origin:
-                return {name: saved[name] for name in ("plain", "mirrored", "validation")}
+    path, base, saved = Path(path), features_of(model), read_arrays(path)
+    if str(saved.pop("origin", "")) == origin:
+        return saved
     train, images = dataset.rows("train"), dataset.images
     found = {"plain": predict_rows(base, images, train), "mirrored": predict_rows(base, images[:, :, ::-1], train),
              "validation": predict_rows(base, images, dataset.rows("validation"))}
@@ -364,7 +378,8 @@ def set_head(
     asked, tried = (features["validation"].astype("float32") - mean) / deviation, {}
     for penalty in PENALTIES if len(validation) else PENALTIES[1:2]:
         kernel, bias = fit_head(both, truth, weights, penalty)
-        tried[penalty] = mean_average_precision(dataset.genres[validation], expit(asked @ kernel + bias)), kernel, bias
+        answer = expit(asked @ kernel + bias)
+        tried[penalty] = mean_average_precision(dataset.genres[validation], answer, dataset.repeats(validation)), kernel, bias
     best = max(tried, key=lambda penalty: tried[penalty][0])
     model.get_layer("scaled").set_weights([mean, deviation**2])
     model.get_layer("genres").set_weights(tried[best][1:])
@@ -550,9 +565,7 @@ def validation_floors(
     dataset: Dataset,  # what is trained on
 ) -> dict[str, float]:
     "What the constant answer gets for the same scores."
-    train, rows = dataset.rows("train"), dataset.rows("validation")
-    prior = constant_prior(dataset.genres[train], dataset.repeats(train))
-    return validation_scores(dataset, np.tile(prior, (len(rows), 1)))
+    return validation_scores(dataset, np.tile(dataset.prior(), (len(dataset.rows("validation")), 1)))
 
 # %% ../nbs/05_cnn.ipynb #81d3475f
 class Reached(NamedTuple):
@@ -584,19 +597,17 @@ def load_checkpoint(
     model: keras.Model,  # compiled; gets the weights and the state of the optimizer
     origin: str,  # the fingerprint of what the training is made from
 ) -> Reached:
-    "How far the training had come; nothing when there is no file, or one of another training."
-    if not Path(path).exists():
+    "How far the training had come; nothing when there is no file, a damaged one, or one of another training."
+    arrays = read_arrays(path)
+    record = json.loads(str(arrays.get("record", "{}")))
+    if record.get("origin") != origin:
         return Reached([], [])
-    with np.load(path) as arrays:
-        record = json.loads(str(arrays["record"]))
-        if record["origin"] != origin:
-            return Reached([], [])
-        model.optimizer.build(model.trainable_variables)
-        for name, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"{name}_{i}"])
-        kept, mean = ([arrays[f"{name}_{i}"] for i in range(len(model.weights)) if f"{name}_{i}" in arrays] for name in ("kept", "mean"))
-        return Reached(record["history"], kept, mean or None, record["batches"])
+    model.optimizer.build(model.trainable_variables)
+    for name, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"{name}_{i}"])
+    kept, mean = ([arrays[f"{name}_{i}"] for i in range(len(model.weights)) if f"{name}_{i}" in arrays] for name in ("kept", "mean"))
+    return Reached(record["history"], kept, mean or None, record["batches"])
 
 # %% ../nbs/05_cnn.ipynb #82c935de
 def better(
@@ -662,11 +673,11 @@ def is_over(
     history: list[dict],  # records of epochs
     recipe: Recipe,  # how many epochs, and how much patience
 ) -> bool:
-    "Whether training ends here: all epochs are done, or the best one is too long ago."
+    "Whether training ends here: all epochs are done, or the best one is too long ago. Without scores no epoch is the best."
     if not history:
         return recipe.epochs == 0
     best = max(history, key=lambda record: (not math.isnan(record["mean_average_precision"]), record["mean_average_precision"]))
-    waited = history[-1]["epoch"] - best["epoch"]
+    waited = 0 if math.isnan(history[-1]["mean_average_precision"]) else history[-1]["epoch"] - best["epoch"]
     return history[-1]["epoch"] >= recipe.epochs or 0 < recipe.patience <= waited
 
 # %% ../nbs/05_cnn.ipynb #8bd8f8f9
@@ -803,7 +814,8 @@ def one_generation(
     model = build_network(parameters["network"], dataset, recipe, parameters["scaling"])
     reached = load_checkpoint(place, model, origin)
     if parameters["network"] == "pretrained" and not reached.history:
-        reached = warm_start(model, dataset, folder, _digest([made["inputs"], parameters["backbone"][:2], recipe.levels, recipe.precision]))
+        backbone = [made["inputs"], made["source"], parameters["seed"], parameters["backbone"], recipe.levels, recipe.precision]
+        reached = warm_start(model, dataset, folder, _digest(backbone))
     reached = run_epochs(model, dataset, recipe, parameters["seed"], reached, lambda now: save_checkpoint(place, model, now, origin))
     model.set_weights(reached.kept)
     return model, reached
@@ -870,6 +882,7 @@ def train(
         build = partial(pretrained, backbone=backbone, weights=backbone_weights, unfrozen=check_number("unfrozen", unfrozen, 0, 1))
         recipe = recipe._replace(build=build, **({} if unfrozen else {"epochs": 0, "generations": 1}))
     parameters = {name: value for name, value in recipe._asdict().items() if name != "build"}
-    parameters |= {"network": network, "scaling": scaling, "seed": seed, "backbone": [backbone, backbone_weights, unfrozen]}
+    parameters |= {"network": network, "scaling": scaling, "seed": check_number("seed", seed, 0, 2**32 - 1, whole=True), "backbone": backbone,
+                   "backbone_weights": backbone_weights, "unfrozen": unfrozen}
     shown = int(read_dataset(run_dir).index.query("part == 'train'").repeats.sum())
     return {"in": shown, "network": network} | summed_up(*learn_and_save(run_dir, recipe, parameters), recipe)

@@ -7,7 +7,7 @@ __all__ = ['SCORE_NAMES', 'load_network', 'Part', 'ask', 'reliability', 'plot_re
            'constant_answer', 'random_answer', 'mean_colours', 'fit_logistic', 'colour_answer', 'card', 'table_of',
            'constancy', 'references', 'measure', 'plot_scores', 'plot_genres', 'surest', 'surest_sheet', 'looks_sheet',
            'alike_sheet', 'in_words', 'save_pictures', 'group_tables', 'predictions_table', 'before_correcting',
-           'evaluate']
+           'evaluate', 'evaluated']
 
 # %% ../nbs/06_evaluation.ipynb #788794fa
 from collections import Counter
@@ -22,12 +22,12 @@ from PIL import Image
 
 from .calibration import Correction, choose_correction, make_predictor, save_predictor
 from .cnn import Dataset, features_of, predict_rows, read_dataset
-from .core import (InputError, atomic_path, check_number, disk_errors, step, update_run, write_json, write_table)
+from .core import (STEPS, UNREADABLE, InputError, atomic_path, check_number, disk_errors, fingerprint, read_run, reason,
+                                step, update_run, write_json, write_table)
 from .explanations import (by_group, decades, genre_counts, grad_cam, nearest, overlay, plot_precision_recall,
                                         plot_taken_for, taken_for)
 from .image import contact_sheet
-from .scores import (Answer, Thresholds, choose_thresholds, constant_prior, genre_card, genre_thresholds, score_card, skill,
-                                  top_k)
+from .scores import Answer, Thresholds, choose_thresholds, genre_card, genre_thresholds, score_card, skill, top_k
 
 # %% ../nbs/06_evaluation.ipynb #f25611bd
 def load_network(
@@ -38,8 +38,8 @@ def load_network(
     path = Path(run_dir, "model", "model.keras")
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"{path} is no network that can be read ({error}): train again") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path} is no network that can be read ({reason(error)}): train again") from None
     wanted, found = (*dataset.images.shape[1:], len(dataset.names)), (*model.input_shape[1:], model.output_shape[-1])
     if wanted != found:
         raise InputError(f"{path} was trained for height, width, channels, genres {found}, the dataset has {wanted}: train again")
@@ -121,9 +121,7 @@ def constant_answer(
     part: Part,  # whom to answer for
 ) -> Part:
     "The part with the constant answer in place of the network's."
-    rows = dataset.rows("train")
-    prior = constant_prior(dataset.genres[rows], dataset.repeats(rows))
-    return part._replace(probabilities=np.tile(prior, (len(part.rows), 1)))
+    return part._replace(probabilities=np.tile(dataset.prior(), (len(part.rows), 1)))
 
 
 def random_answer(
@@ -228,10 +226,11 @@ def measure(
     parts: dict[str, Part],  # validation, test and, where it exists, unseen, with the network's corrected answers
     resamples: int = 1000,  # of the bootstrap
     seed: int = 0,  # of the bootstrap and the dice
+    believed: bool = True,  # whether there were enough validation movies to correct the probabilities, so that they keep their word
 ) -> dict:
     "The content of `scores.json`: a card for each part, the genres, the references, thresholds and constancy."
     validation, test = parts["validation"], parts["test"]
-    thresholds = thresholds_from(validation, believed=True)
+    thresholds = thresholds_from(validation, believed)
     floor_thresholds = thresholds_from(constant_answer(dataset, validation))
     scores = {name: card(part, thresholds, constant_answer(dataset, part), floor_thresholds, resamples, seed)
               for name, part in parts.items() if name != "validation"}
@@ -385,8 +384,8 @@ def save_pictures(
     "Write the figures (png) and the contact sheets (jpg) into `folder`, each atomically."
     figures = {"scores": plot_scores(scores), "genres": plot_genres(scores["genres"]),
                "reliability": plot_reliability(reliability(raw), reliability(test)),
-               "precision_recall": plot_precision_recall(test.truth, test.probabilities, dataset.names, np.array(list(scores["thresholds"].values()))),
-               "taken_for": plot_taken_for(taken_for(test.truth, test.probabilities), dataset.names)}
+               "precision_recall": plot_precision_recall(test.truth, test.probabilities, dataset.names, np.array(list(scores["thresholds"].values())), test.weights),
+               "taken_for": plot_taken_for(taken_for(test.truth, test.probabilities, test.weights), dataset.names)}
     for name, figure in figures.items():
         with atomic_path(Path(folder, f"{name}.png")) as temporary:
             figure.savefig(temporary, format="png")
@@ -404,7 +403,7 @@ def group_tables(
     "Scores by decade and by number of genres, each group beside its floor, for `scores.json`."
     constant = constant_answer(dataset, test).probabilities
     groups = {"decade": decades(dataset.index.year.iloc[test.rows]), "number_of_genres": genre_counts(test.truth)}
-    return {name: by_group(of, test.truth, test.probabilities, constant).round(6).to_dict("index") for name, of in groups.items()}
+    return {name: by_group(of, test.truth, test.probabilities, constant, test.weights).round(6).to_dict("index") for name, of in groups.items()}
 
 # %% ../nbs/06_evaluation.ipynb #3e216e1f
 def predictions_table(
@@ -447,13 +446,26 @@ def evaluate(
     raw = {name: part for name, part in raw.items() if len(part.rows) or name == "validation"}
     correction, tried = choose_correction(raw["validation"].truth, raw["validation"].probabilities, raw["validation"].weights)
     parts = {name: corrected(part, correction) for name, part in raw.items()}
-    scores = measure(dataset, parts, resamples, seed) | group_tables(dataset, parts["test"])
+    scores = measure(dataset, parts, resamples, seed, bool(tried)) | group_tables(dataset, parts["test"])
     scores["calibration"] = {"held_out_log_loss": tried, "before": before_correcting(dataset, raw, resamples, seed)}
-    thresholds = np.array(list(scores["thresholds"].values()))
+    thresholds, preprocessing = np.array(list(scores["thresholds"].values())), read_run(run_dir)["steps"].get("preprocessing", {})
+    fit = preprocessing.get("made_from", {}).get("parameters", {}).get("fit", "stretch")
     with disk_errors(folder):
         save_pictures(folder, dataset, model, raw["test"], parts["test"], scores)
         write_table(predictions_table(dataset, parts, thresholds), folder / "predictions.parquet")
-        save_predictor(make_predictor(model, dataset.names, thresholds, correction), folder / "predictor.keras")
+        save_predictor(make_predictor(model, dataset.names, thresholds, correction, fit), folder / "predictor.keras")
         write_json(folder / "scores.json", scores)
     update_run(run_dir, scores=scores)
     return {"in": sum(len(part.rows) for part in parts.values()), "out": len(parts["test"].rows)}
+
+# %% ../nbs/06_evaluation.ipynb #924d5c38
+def evaluated(
+    run_dir: str | Path,  # the run's folder
+) -> dict:
+    "The run's record. Raises `InputError` when its evaluation is not done, or is not of the network and posters that it has now."
+    record = read_run(run_dir)
+    known = record["steps"].get("evaluation", {"state": "to do"})
+    now = {path: fingerprint(Path(run_dir, path)) for path in STEPS["evaluation"].inputs}
+    if known["state"] != "done" or known["made_from"]["inputs"] != now:
+        raise InputError(f"{run_dir} has no evaluation of the network that it has now: run it to the end first")
+    return record

@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .scores import average_precision, bootstrap_weights, hits_at_k, interval, log_loss
+from .scores import average_precision, bootstrap_weights, constant_prior, hits_at_k, interval, log_loss
 
 # %% ../nbs/00j_explanations.ipynb #903b7e62
 def last_places(
@@ -67,23 +67,25 @@ def nearest(
 def taken_for(
     truth: np.ndarray,  # movies x genres, 0 or 1
     probabilities: np.ndarray,  # movies x genres
+    weights: np.ndarray | None = None,  # how often each movie counts
+    at_least: int = 5,  # movies with A and without B that it takes to say something
 ) -> np.ndarray:
-    "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan where there are none."
-    without = 1.0 - truth
+    "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan for too few movies."
+    without = (1.0 - truth) * (1 if weights is None else weights[:, None])
     usual = (without * probabilities).sum(0) / np.maximum(without.sum(0), 1)
-    movies = truth.T @ without
     with np.errstate(invalid="ignore", divide="ignore"):
-        excess = truth.T @ (without * probabilities) / movies - usual
-    return np.where((movies > 0) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
+        excess = truth.T @ (without * probabilities) / (truth.T @ without) - usual
+    return np.where((truth.T @ (1 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
 
 # %% ../nbs/00j_explanations.ipynb #4f76d656
 def plot_taken_for(
     excess: np.ndarray,  # as `taken_for` returns it
     names: list[str],  # the genres
 ) -> Figure:
-    "A figure: a row for each genre that is true, a column for each that is not, darker where it is taken for it."
+    "A figure: a row for each genre that is true, a column for each that is not, darker where it is taken for it, grey where nothing is known."
     figure = Figure(figsize=(7.6, 6), dpi=90, layout="constrained")
     axis = figure.subplots()
+    axis.set_facecolor("#cccccc")
     most = max(0.05, np.nanmax(np.abs(excess), initial=0))
     shown = axis.imshow(excess, cmap="PuOr_r", vmin=-most, vmax=most)
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
@@ -96,12 +98,13 @@ def plot_taken_for(
 def precision_recall(
     truth: np.ndarray,  # movies, 0 or 1
     probabilities: np.ndarray,  # movies
+    weights: np.ndarray | None = None,  # how often each movie counts
 ) -> pd.DataFrame:
     "For each distinct probability as threshold, from high to low: threshold, recall, precision."
-    order = np.argsort(-probabilities, kind="stable")
-    found, ranked = np.cumsum(truth[order]), probabilities[order]
+    order, weights = np.argsort(-probabilities, kind="stable"), np.ones(len(truth)) if weights is None else weights
+    found, named, ranked = np.cumsum((truth * weights)[order]), np.cumsum(weights[order]), probabilities[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return pd.DataFrame({"threshold": ranked[last], "recall": found[last] / max(1, truth.sum()), "precision": found[last] / (last + 1)})
+    return pd.DataFrame({"threshold": ranked[last], "recall": found[last] / max(1, found[-1]), "precision": found[last] / named[last]})
 
 
 def plot_precision_recall(
@@ -109,20 +112,20 @@ def plot_precision_recall(
     probabilities: np.ndarray,  # movies x genres
     names: list[str],  # the genres
     thresholds: np.ndarray | None = None,  # one a genre, to mark on its curve
+    weights: np.ndarray | None = None,  # how often each movie counts
 ) -> Figure:
     "A figure with a small panel for each genre that some movie has: its curve, its average precision, its floor, its threshold."
-    values = average_precision(truth, probabilities)
+    values, floors = average_precision(truth, probabilities, weights), constant_prior(truth, weights)
     shown = sorted(np.flatnonzero(truth.any(0)), key=lambda genre: -values[genre])
     rows = -(-len(shown) // 6)
     figure = Figure(figsize=(9.5, 1.75 * rows + 0.3), dpi=90, layout="constrained")
     axes = figure.subplots(rows, 6, squeeze=False, sharex=True, sharey=True).ravel()
     for axis, genre in zip(axes, shown):
-        curve = precision_recall(truth[:, genre], probabilities[:, genre])
+        curve = precision_recall(truth[:, genre], probabilities[:, genre], weights)
         axis.plot(curve.recall, curve.precision, color="#0072B2")
-        axis.axhline(truth[:, genre].mean(), color="#D55E00", linestyle="--", linewidth=1)
-        if thresholds is not None:
-            said, true = probabilities[:, genre] >= thresholds[genre], truth[:, genre] == 1
-            axis.plot((said & true).sum() / true.sum(), (said & true).sum() / max(1, said.sum()), "o", color="#000000", markersize=4)
+        axis.axhline(floors[genre], color="#D55E00", linestyle="--", linewidth=1)
+        if thresholds is not None and (named := curve[curve.threshold >= thresholds[genre]]).size:
+            axis.plot(named.recall.iloc[-1], named.precision.iloc[-1], "o", color="#000000", markersize=4, clip_on=False)
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
         axis.set_title(f"{names[genre]} {values[genre]:.2f}", fontsize=8)
     for axis in axes[len(shown):]:
@@ -137,6 +140,7 @@ def by_group(
     truth: np.ndarray,  # movies x genres
     probabilities: np.ndarray,  # movies x genres
     constant: np.ndarray,  # movies x genres: the constant answer
+    weights: np.ndarray | None = None,  # how often each movie counts
     at_least: int = 20,  # movies that a group must have to be shown
 ) -> pd.DataFrame:
     "For each group: movies, hits@3 with interval and floor, log-loss with floor."
@@ -144,10 +148,11 @@ def by_group(
     for name, places in groups.dropna().groupby(groups).groups.items():
         if len(places) >= at_least:
             some, said, blind = truth[places], probabilities[places], constant[places]
-            hits = float(hits_at_k(some, said))
-            low, high = interval(hits, hits_at_k(some, said, bootstrap_weights(len(some), 500)), 3)
-            rows[name] = {"movies": len(some), "hits@3": hits, "low": low, "high": high, "floor": float(hits_at_k(some, blind)),
-                          "log-loss": float(log_loss(some, said)), "its floor": float(log_loss(some, blind))}
+            weigh = None if weights is None else weights[places]
+            hits = float(hits_at_k(some, said, weigh))
+            low, high = interval(hits, hits_at_k(some, said, bootstrap_weights(len(some), 500, weights=weigh)), 3)
+            rows[name] = {"movies": len(some), "hits@3": hits, "low": low, "high": high, "floor": float(hits_at_k(some, blind, weigh)),
+                          "log-loss": float(log_loss(some, said, weigh)), "its floor": float(log_loss(some, blind, weigh))}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["movies", "hits@3", "low", "high", "floor", "log-loss", "its floor"])
 
 

@@ -70,7 +70,7 @@ def make_loss(
 # %% ../nbs/00h_learning.ipynb #896f1873
 @keras.saving.register_keras_serializable(package="poster_genres")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    "AdamW with a factor for the learning rate of each of the variables, in the order of the model's trainable ones."
+    "AdamW with a factor for the steps of each of the variables, in the order of the trainable ones; weight decay is the same for all."
 
     def __init__(self, *args, factors=(), **kwargs):
         super().__init__(*args, **kwargs)

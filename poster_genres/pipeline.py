@@ -406,8 +406,10 @@ def resolve(
             raise InputError(f"{option} {path} does not exist: expected a {'folder' if option == '--archive' else 'CSV file'}")
     run_dir = Path(out or outputs_folder() / profile).absolute()
     read_run(run_dir)
-    paths = {"archive": str(Path(archive).absolute()) if archive else "", "catalogue": str(Path(catalogue).absolute()) if catalogue else ""}
-    return run_dir, chosen, merged | paths
+    if (weights := merged.get("backbone_weights")) and not Path(weights).is_file():
+        raise InputError(f"parameter backbone_weights is {weights!r}: there is no such file")
+    paths = {"archive": archive, "catalogue": catalogue, **({"backbone_weights": weights} if weights else {})}
+    return run_dir, chosen, merged | {name: str(Path(path).absolute()) if path else "" for name, path in paths.items()}
 
 # %% ../nbs/08_pipeline.ipynb #ffbc7010
 def check_disk(

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core import InputError, atomic_path
-from .image import BadImage, pixels
+from .core import UNREADABLE, InputError, atomic_path, check_choice, reason
+from .image import FITS, BadImage, pixels
 
 # %% ../nbs/07_prediction.ipynb #2eb2d080
 class Predictor(NamedTuple):
@@ -28,6 +28,7 @@ class Predictor(NamedTuple):
     genres: list[str]  # in the order of the probabilities
     thresholds: list[float]  # one a genre; a genre is predicted from this probability on
     ask: Callable  # uint8, posters x height x width x 3 -> posters x genres, calibrated probabilities
+    fit: str = "stretch"  # how a poster of another shape is brought to the size
 
 # %% ../nbs/07_prediction.ipynb #a4b8162f
 def keras_predictor(
@@ -37,7 +38,7 @@ def keras_predictor(
     from poster_genres.calibration import load_predictor
     network = load_predictor(path)
     verdict = network.layers[-1]
-    return Predictor(tuple(network.input_shape[1:3]), verdict.genres, verdict.thresholds, network.predict_on_batch)
+    return Predictor(tuple(network.input_shape[1:3]), verdict.genres, verdict.thresholds, network.predict_on_batch, verdict.fit)
 
 # %% ../nbs/07_prediction.ipynb #3b031731
 def save_lite(
@@ -54,7 +55,7 @@ def save_lite(
                        **(rounding if weights != "float32" else {}))
         Path(temporary).write_bytes(Path(folder, "network.tflite").read_bytes())
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(zipfile.ZipInfo("genres.json"), json.dumps({"genres": verdict.genres, "thresholds": verdict.thresholds}))
+            archive.writestr(zipfile.ZipInfo("genres.json"), json.dumps({"genres": verdict.genres, "thresholds": verdict.thresholds, "fit": verdict.fit}))
     return Path(path)
 
 # %% ../nbs/07_prediction.ipynb #73a73c93
@@ -69,9 +70,10 @@ def lite_predictor(
         interpreter = Interpreter(str(path), num_threads=os.cpu_count())
         interpreter.allocate_tensors()
         (poster,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
-        wrong = "its answer does not fit its genres" if answer["shape"][-1] != len(known["genres"]) else ""
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        wrong = str(error).splitlines()[0][:200]
+        genres, thresholds, fit = known["genres"], known["thresholds"], check_choice("fit", known.get("fit", "stretch"), FITS)
+        wrong = "" if answer["shape"][-1] == len(genres) == len(thresholds) else "its answer does not fit its genres and thresholds"
+    except (*UNREADABLE, AttributeError, InputError) as error:
+        wrong = reason(error)
     if wrong:
         raise InputError(f"{path} is no predictor that can be read ({wrong}): expected a .tflite file of ours, or predictor.keras of a run")
 
@@ -82,7 +84,7 @@ def lite_predictor(
             interpreter.invoke()
             said.append(interpreter.get_tensor(answer["index"])[0])
         return np.stack(said)
-    return Predictor(tuple(int(side) for side in poster["shape"][1:3]), known["genres"], known["thresholds"], ask)
+    return Predictor(tuple(int(side) for side in poster["shape"][1:3]), genres, thresholds, ask, fit)
 
 # %% ../nbs/07_prediction.ipynb #d0c325fb
 def shipped_predictor() -> Path:
@@ -114,7 +116,7 @@ def poster_files(
         if not name.is_dir():
             found.append(name)
             continue
-        inside = sorted(path for path in name.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+        inside = sorted(path for path in name.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file())
         if not inside:
             raise InputError(f"{name} is a folder without an image: expected files that end in {', '.join(ENDINGS)}")
         found += inside
@@ -142,11 +144,9 @@ def predict(
         errors = {}
         for path in batch:
             try:
-                opened[path] = pixels(path, width, height)
+                opened[path] = pixels(path, width, height, predictor.fit)
             except BadImage as error:
                 errors[path] = str(error)
-            except OSError as error:
-                errors[path] = f"cannot be read: {error.strerror}"
         said = dict(zip(opened, predictor.ask(np.stack(list(opened.values()))))) if opened else {}
         for path in batch:
             answer = {"error": errors[path]} if path in errors else {"genres": as_genres(predictor, said[path])}
@@ -170,5 +170,5 @@ def as_text(
 def as_json(
     answer: dict,  # as `predict` yields it
 ) -> str:
-    "The answer as one line of JSON."
-    return json.dumps(answer, ensure_ascii=False)
+    "The answer as one line of JSON, in ASCII, which every terminal and every pipe can take."
+    return json.dumps(answer)

@@ -23,7 +23,7 @@ from .core import STEPS, InputError, atomic_path, outputs_folder, read_json, rea
 from .pages import contents, embedded, frame, html_table, notebook_body, score_strip, strip_scale, with_captions
 from .pipeline import clock, step_parameters
 from .scores import (LOWER_IS_BETTER, any_at_k, average_precision, bootstrap_weights, brier, hits_at_k, log_loss, macro_f1,
-                                  mean_average_precision)
+                                  mean_average_precision, reflected)
 
 # %% ../nbs/08a_reports.ipynb #bd528611
 SCORE_NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision",
@@ -399,7 +399,7 @@ def paired_differences(
         difference = values[1][name] - values[0][name]
         if np.isnan(difference):  # no movie of both has the genre
             continue
-        low, high = 2 * difference - np.nanquantile(draws[1][name] - draws[0][name], [0.975, 0.025])
+        low, high = reflected(difference, draws[1][name] - draws[0][name])
         better = "more than chance: " + ("better" if (difference > 0) != (name in LOWER_IS_BETTER) else "worse")
         rows[name] = {"first": values[0][name], "second": values[1][name], "difference": difference, "low": low, "high": high,
                       "verdict": better if low > 0 or high < 0 else "no more than chance"}

@@ -6,9 +6,11 @@
 __all__ = ['LOWER_IS_BETTER', 'weighted_mean', 'top_k', 'hits_at_k', 'any_at_k', 'average_precision', 'mean_average_precision',
            'macro_f1', 'micro_f1', 'sample_f1', 'best_threshold', 'genre_thresholds', 'log_loss', 'brier',
            'expected_calibration_error', 'constant_prior', 'Thresholds', 'choose_thresholds', 'all_scores',
-           'best_possible', 'bootstrap_weights', 'interval', 'skill', 'entry', 'Answer', 'score_card', 'genre_card']
+           'best_possible', 'bootstrap_weights', 'in_resamples', 'reflected', 'interval', 'skill', 'entry', 'Answer',
+           'score_card', 'genre_card']
 
 # %% ../nbs/00f_scores.ipynb #e8540574
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -249,11 +251,37 @@ def bootstrap_weights(
     weights: np.ndarray | None = None,  # how often a movie's row counts whenever the movie is drawn
 ) -> np.ndarray:
     "Resamples x movies: how often each movie counts in each resample."
-    draws = np.random.default_rng(seed).integers(movies, size=(resamples, movies))
-    counts = np.stack([np.bincount(draw, minlength=movies) for draw in draws])
-    return counts * _weights(weights, movies)
+    return _drawn(np.random.default_rng(seed), movies, resamples) * _weights(weights, movies)
+
+
+def _drawn(random, movies, resamples):
+    "Resamples x movies: how often each movie is drawn."
+    draws = random.integers(movies, size=(resamples, movies))
+    return np.stack([np.bincount(draw, minlength=movies) for draw in draws])
+
+
+def in_resamples(
+    score: Callable,  # f(resamples x movies of weights) -> resamples x numbers
+    movies: int,  # how many there are to draw from
+    resamples: int = 1000,  # how often to draw
+    seed: int = 0,  # of the draw
+    weights: np.ndarray | None = None,  # how often a movie's row counts whenever the movie is drawn
+) -> np.ndarray:
+    "The score in each resample: those of `bootstrap_weights`, 200 at a time, so that memory does not grow with their number."
+    random, weights = np.random.default_rng(seed), _weights(weights, movies)
+    blocks = [min(200, resamples - start) for start in range(0, resamples, 200)]
+    return np.concatenate([score(_drawn(random, movies, size) * weights) for size in blocks])
 
 # %% ../nbs/00f_scores.ipynb #b4cc7995
+def reflected(
+    value: float,  # a score, or the difference of two
+    resampled: np.ndarray,  # the same in each resample; not a number where it has none
+) -> tuple[float, float]:
+    "The 95 % interval of the basic bootstrap."
+    low, high = 2 * value - np.nanquantile(resampled, [0.975, 0.025])
+    return float(low), float(high)
+
+
 def interval(
     value: float,  # the score
     resampled: np.ndarray,  # the score in each resample; not a number where it has none
@@ -263,9 +291,8 @@ def interval(
     known = resampled[~np.isnan(resampled)]
     if not len(known) or np.isnan(value):
         return np.nan, np.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    low, high = min(value, 2 * value - high), max(value, 2 * value - low)
-    return max(0.0, float(low)), float(min(high, best or np.inf))
+    low, high = reflected(value, known)
+    return max(0.0, min(float(value), low)), min(max(float(value), high), best or np.inf)
 
 # %% ../nbs/00f_scores.ipynb #c1930838
 def skill(
@@ -304,10 +331,10 @@ def score_card(
     seed: int = 0,  # of the bootstrap
 ) -> dict[str, dict[str, float]]:
     "For each score: value, low, high, floor, skill."
-    drawn = bootstrap_weights(len(truth), resamples, seed, weights)
     values, floors = all_scores(truth, *answer, weights), all_scores(truth, *constant, weights)
-    resampled = all_scores(truth, *answer, drawn)
-    return {name: entry(values[name], resampled[name], floors[name], best_possible(name, truth, weights)) for name in values}
+    every = lambda drawn: np.stack(list(all_scores(truth, *answer, drawn).values()), -1)
+    draws = dict(zip(values, in_resamples(every, len(truth), resamples, seed, weights).T))
+    return {name: entry(values[name], draws[name], floors[name], best_possible(name, truth, weights)) for name in values}
 
 # %% ../nbs/00f_scores.ipynb #46f83d53
 def genre_card(
@@ -319,7 +346,6 @@ def genre_card(
     seed: int = 0,  # of the bootstrap
 ) -> dict[str, dict[str, float]]:
     "For each genre: the number of its movies, and value, low, high, floor and skill of its average precision."
-    drawn = bootstrap_weights(len(truth), resamples, seed, weights)
-    values, resampled = average_precision(truth, probabilities, weights), average_precision(truth, probabilities, drawn)
-    floors = constant_prior(truth, weights)
-    return {name: {"movies": int(truth[:, i].sum())} | entry(values[i], resampled[:, i], floors[i], 1) for i, name in enumerate(names)}
+    values, floors = average_precision(truth, probabilities, weights), constant_prior(truth, weights)
+    draws = in_resamples(lambda drawn: average_precision(truth, probabilities, drawn), len(truth), resamples, seed, weights)
+    return {name: {"movies": int(truth[:, i].sum())} | entry(values[i], draws[:, i], floors[i], 1) for i, name in enumerate(names)}
