@@ -29,7 +29,7 @@ CARD = """# Model card: the network that comes with the package
 **What it is for.** Sorting and searching posters, and teaching. It is not for decisions about people or works.
 
 **Data.** {train:,} posters were trained on, {validation:,} were used for choices (epoch, correction of the probabilities, thresholds),
-{test:,} for the scores below, once. A movie's part is decided by a hash of its id; posters that show the same picture stay together.
+{test:,} for the scores below. A movie's part is decided by a hash of its id; posters that show the same picture stay together.
 Genres are those of a catalogue that volunteers keep; movies without a genre, and those with "TV Movie" or "Foreign", are left out.
 
 **Scores** on the test part, with 95 % bootstrap intervals over movies, beside what a constant answer gets:

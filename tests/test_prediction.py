@@ -1,13 +1,17 @@
 """The command `predict` as a user calls it: every format, a folder, what is no image, and what the answers look like."""
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from poster_genres.prediction import ENDINGS, find_predictor, shipped_predictor
+from poster_genres.prediction import ENDINGS, as_text, find_predictor, predict, shipped_predictor
+from poster_genres.studio import made_up_movies, poster_file
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,37 @@ def test_the_shipped_network_is_small_and_has_its_card():
     assert len(find_predictor().genres) == 18
     card = shipped_predictor().with_name("MODEL_CARD.md").read_text(encoding="utf-8")
     assert "constant answer" in card and "Apache" in card and "copyright" in card
+
+
+def test_the_readme_shows_what_the_shipped_network_says(tmp_path):
+    "Its example is the last of the four posters in the notebook on prediction, to a percent or two."
+    text = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^  ([* ]) (\S.*?) +(\d+)%", text.split("$ poster-genres predict poster.jpg")[1].split("```")[0], re.M)
+    (tmp_path / "poster.jpg").write_bytes(poster_file(made_up_movies(4)[-1]))
+    answer = next(predict([tmp_path / "poster.jpg"], find_predictor()))
+    said = re.findall(r"^  ([* ]) (\S.*?) +(\d+)%", as_text(answer), re.M)
+    assert len(shown) == len(said) and [line[:2] for line in shown] == [line[:2] for line in said]
+    assert all(abs(int(mine) - int(its)) <= 2 for (*_, mine), (*_, its) in zip(shown, said))
+
+
+def test_an_old_terminal_an_odd_name_and_a_reader_who_has_seen_enough(posters, tmp_path):
+    program, old = [sys.executable, "-m", "poster_genres.cli", "predict"], os.environ | {"PYTHONIOENCODING": "cp1252"}
+    odd = tmp_path / os.fsdecode(b"\xe9t\xe9.jpg")
+    try:
+        odd.write_bytes((posters / "plain.jpg").read_bytes())
+    except OSError:  # where names are text
+        odd = posters / "plain.jpg"
+    for words in ([odd], ["--json", odd]):
+        done = subprocess.run([*program, *words], capture_output=True, text=True, encoding="cp1252", env=old)
+        assert done.returncode == 0 and done.stderr == "" and ("probability" in done.stdout or "%" in done.stdout), done.stderr
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(40):
+        (many / f"{number}.jpg").write_bytes((posters / "plain.jpg").read_bytes())
+    with subprocess.Popen([*program, "--json", many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        reader.stdout.readline()
+        reader.stdout.close()
+        assert reader.stderr.read() == "" and reader.wait() == 141
 
 
 @pytest.mark.slow
