@@ -93,7 +93,7 @@ def main(run):
         train=len(dataset.rows("train")), validation=len(rows), test=len(dataset.rows("test")), by_genre=genre_rows(scores["genres"]),
         most=", ".join(order[:3]), least=", ".join(order[-3:]),
         before=scores["calibration"]["before"]["expected_calibration_error"]["value"],
-        after=scores["test"]["expected_calibration_error"]["value"], profile={"compact": "real"}.get(step["network"], step["network"]))
+        after=scores["test"]["expected_calibration_error"]["value"], profile=record["profile"])
     shutil.move(candidate, path)
     (path.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     print(f"{path}: {size:.2f} MB, mean average precision on validation {exact:.4f} {cost:+.4f}")

@@ -166,12 +166,14 @@ def status_lines(
     if record["state"] == "new":
         raise InputError(f"{run_dir} is no run: expected a folder with run.json, such as outputs/demo")
     lines = [f"{record['name']}: {record['state']} (profile {record.get('profile', '–')}, seed {record['seed']})"]
+    current = True  # whether all steps so far are done
     for step in STEPS:
         entry = record["steps"].get(step, {})
         state = entry.get("state", "to do")
+        current, state = current and state == "done", "outdated" if state == "done" and not current else state
         counts = f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out, {pipeline.clock(entry.get('seconds', 0))}" if state == "done" else entry.get("error") or ""
         lines.append(f"  {step:<14} {state:<8} {counts}".rstrip())
-    return lines + [f"  {line}" for line in score_lines(record)]
+    return lines + [f"  {line}{'' if current else ' (before the steps that are not done)'}" for line in score_lines(record)]
 
 
 def status_command(
