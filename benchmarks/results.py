@@ -3,7 +3,7 @@
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
-    python benchmarks/results.py thresholds RUN         two ways to choose them, judged on training posters of a run of `pretrained`
+    python benchmarks/results.py thresholds RUN         ways to choose them, judged on training posters of a run of `pretrained`
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 

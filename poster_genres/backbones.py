@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from .core import InputError, StepError, check_choice
+from .core import InputError, StepError, check_choice, reason
 
 # %% ../nbs/00g_backbones.ipynb #a99a7dcb
 class Call(NamedTuple):
@@ -274,9 +274,9 @@ def application_backbone(
     scaled = inspect.getmodule(build).preprocess_input(layers.Rescaling(1.0, name="scale")(poster))
     try:
         return keras.Model(poster, build(include_top=False, weights=weights or None, input_tensor=scaled, pooling="avg").output, name=name.lower())
-    except (ValueError, OSError) as error:
-        raise InputError(f"backbone {name}: weights {weights or 'by chance'} cannot be used ({str(error).splitlines()[0][:200]})") from None
-    except Exception as error:  # what Keras raises when a download fails
+    except Exception as error:  # a damaged file raises many things, and so does a download
+        if weights != "imagenet" or isinstance(error, (ValueError, OSError)):
+            raise InputError(f"backbone {name}: weights {weights or 'by chance'} cannot be used ({reason(error)})") from None
         raise StepError(f"backbone {name}: its weights could not be fetched ({str(error)[:200]}); give a file with backbone_weights") from None
 
 # %% ../nbs/00g_backbones.ipynb #d2923532

@@ -166,14 +166,17 @@ def status_lines(
     if record["state"] == "new":
         raise InputError(f"{run_dir} is no run: expected a folder with run.json, such as outputs/demo")
     lines = [f"{record['name']}: {record['state']} (profile {record.get('profile', '–')}, seed {record['seed']})"]
-    current = True  # whether all steps so far are done
-    for step in STEPS:
+    made, states = {}, {}
+    for step, files in STEPS.items():
         entry = record["steps"].get(step, {})
-        state = entry.get("state", "to do")
-        current, state = current and state == "done", "outdated" if state == "done" and not current else state
+        inputs, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
+        changed = any(inputs.get(path) != made[path] for path in files.inputs if path in made and path in inputs)
+        states[step] = state = "outdated" if state == "done" and (changed or "outdated" in states.values()) else state
+        made |= entry.get("outputs", {})
         counts = f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out, {pipeline.clock(entry.get('seconds', 0))}" if state == "done" else entry.get("error") or ""
         lines.append(f"  {step:<14} {state:<8} {counts}".rstrip())
-    return lines + [f"  {line}{'' if current else ' (before the steps that are not done)'}" for line in score_lines(record)]
+    late = "" if states["evaluation"] == "done" else f" (evaluation: {states['evaluation']})"
+    return lines + [f"  {line}{late}" for line in score_lines(record)]
 
 
 def status_command(

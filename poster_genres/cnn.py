@@ -14,6 +14,7 @@ __all__ = ['AUGMENTATIONS', 'SCALINGS', 'PENALTIES', 'NETWORKS', 'WATCHED', 'Dat
 
 # %% ../nbs/05_cnn.ipynb #5f7f6231
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -40,7 +41,7 @@ from scipy.special import expit, logit
 from .backbones import backbone as load_backbone
 from .backbones import LEVELS, block_of, spread, with_levels
 from .core import (UNREADABLE, InputError, StepError, atomic_path, check_choice, check_number, disk_errors, in_notebook,
-                                made_from, progress, read_json, read_table, step)
+                                made_from, progress, read_json, read_table, reason, step)
 from .learning import LOSSES, Average, LayerwiseAdamW, layer_factors, make_loss
 from .scores import constant_prior, hits_at_k, log_loss, mean_average_precision
 
@@ -301,11 +302,16 @@ def features_of(
 def read_arrays(
     path: str | Path,  # a file that numpy's `savez` wrote, or none
 ) -> dict[str, np.ndarray]:
-    "The arrays in the file by their names; none when it is missing or damaged: what it holds can be made again."
+    "The arrays in the file by their names; none when it is missing or damaged: what it held can be made again."
     try:
         with np.load(path) as arrays:
             return dict(arrays)
-    except UNREADABLE:
+    except FileNotFoundError:
+        return {}
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's fault, not the file's
+        print(f"{Path(path).name} is damaged ({reason(error)}); what it held is made again")
         return {}
 
 
@@ -600,12 +606,13 @@ def load_checkpoint(
     "How far the training had come; nothing when there is no file, a damaged one, or one of another training."
     arrays = read_arrays(path)
     record = json.loads(str(arrays.get("record", "{}")))
-    if record.get("origin") != origin:
-        return Reached([], [])
     model.optimizer.build(model.trainable_variables)
-    for name, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-        for i, variable in enumerate(variables):
-            variable.assign(arrays[f"{name}_{i}"])
+    wanted = {f"{name}_{i}": variable for name, variables in (("model", model.variables), ("optimizer", model.optimizer.variables))
+              for i, variable in enumerate(variables)}
+    if record.get("origin") != origin or not wanted.keys() <= arrays.keys():
+        return Reached([], [])
+    for name, variable in wanted.items():
+        variable.assign(arrays[name])
     kept, mean = ([arrays[f"{name}_{i}"] for i in range(len(model.weights)) if f"{name}_{i}" in arrays] for name in ("kept", "mean"))
     return Reached(record["history"], kept, mean or None, record["batches"])
 

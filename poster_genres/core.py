@@ -7,7 +7,7 @@ __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'St
            'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json', 'reason',
            'read_json', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table', 'read_table',
            'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'read_run',
-           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_done', 'step']
+           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'step']
 
 # %% ../nbs/00_core.ipynb #6bf2b451
 import ast
@@ -428,19 +428,28 @@ def made_from(
     return {"inputs": inputs, "parameters": parameters, "source": source_fingerprint(name)}
 
 # %% ../nbs/00_core.ipynb #baf2835a
+def is_intact(
+    run_dir: str | Path,  # the run's folder
+    name: str,  # the step, one of `STEPS`
+) -> bool:
+    "Whether the step is done, and the files of the run that it read and wrote are still those in its record."
+    entry = read_run(run_dir)["steps"].get(name, {})
+    if entry.get("state") != "done":
+        return False
+    files = {path: entry["made_from"]["inputs"].get(path) for path in STEPS[name].inputs} | entry["outputs"]
+    return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
+
+
 def is_done(
     run_dir: str | Path,  # the run's folder
     name: str,  # the step, one of `STEPS`
     parameters: dict,  # the parameters it would have now; those that its record does not know are ignored
 ) -> bool:
     "Whether the step's result is there and was made from the same inputs, parameters and source as it would be now."
-    entry = read_run(run_dir)["steps"].get(name, {})
-    if entry.get("state") != "done":
+    if not is_intact(run_dir, name):
         return False
-    known = entry["made_from"]["parameters"]
-    wanted = known | {key: value for key, value in parameters.items() if key in known}
-    same_outputs = all(fingerprint(Path(run_dir, path)) == digest for path, digest in entry["outputs"].items())
-    return same_outputs and entry["made_from"] == made_from(run_dir, name, wanted)
+    made = read_run(run_dir)["steps"][name]["made_from"]
+    return made == made_from(run_dir, name, made["parameters"] | {key: value for key, value in parameters.items() if key in made["parameters"]})
 
 # %% ../nbs/00_core.ipynb #3376af65
 def step(

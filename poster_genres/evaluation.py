@@ -22,7 +22,7 @@ from PIL import Image
 
 from .calibration import Correction, choose_correction, make_predictor, save_predictor
 from .cnn import Dataset, features_of, predict_rows, read_dataset
-from .core import (STEPS, UNREADABLE, InputError, atomic_path, check_number, disk_errors, fingerprint, read_run, reason,
+from .core import (UNREADABLE, InputError, atomic_path, check_number, disk_errors, is_intact, read_run, reason,
                                 step, update_run, write_json, write_table)
 from .explanations import (by_group, decades, genre_counts, grad_cam, nearest, overlay, plot_precision_recall,
                                         plot_taken_for, taken_for)
@@ -463,9 +463,6 @@ def evaluated(
     run_dir: str | Path,  # the run's folder
 ) -> dict:
     "The run's record. Raises `InputError` when its evaluation is not done, or is not of the network and posters that it has now."
-    record = read_run(run_dir)
-    known = record["steps"].get("evaluation", {"state": "to do"})
-    now = {path: fingerprint(Path(run_dir, path)) for path in STEPS["evaluation"].inputs}
-    if known["state"] != "done" or known["made_from"]["inputs"] != now:
+    if not is_intact(run_dir, "evaluation"):
         raise InputError(f"{run_dir} has no evaluation of the network that it has now: run it to the end first")
-    return record
+    return read_run(run_dir)

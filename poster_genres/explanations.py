@@ -75,7 +75,7 @@ def taken_for(
     usual = (without * probabilities).sum(0) / np.maximum(without.sum(0), 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = truth.T @ (without * probabilities) / (truth.T @ without) - usual
-    return np.where((truth.T @ (1 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
+    return np.where((truth.T @ (1.0 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
 
 # %% ../nbs/00j_explanations.ipynb #4f76d656
 def plot_taken_for(

@@ -82,7 +82,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg")
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, struct.error)  # what Pillow raises
 MOST_PIXELS = 25_000_000  # as a see-through picture, put on white, they need 400 MB
-MOST_BYTES = 100_000_000  # of a file: 25 million pixels that nobody compressed
+MOST_BYTES = 110_000_000  # of a file: 25 million pixels that nobody compressed
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks about odd metadata
 
@@ -131,9 +131,9 @@ def _content(path):
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
-            raise BadImage("is no file")
+            raise BadImage("is a folder, a pipe or a device: expected a file")
         if found.st_size > MOST_BYTES:
-            raise BadImage(f"file has {found.st_size / 1e6:,.0f} MB, a poster at most {MOST_BYTES // 1_000_000}")
+            raise BadImage(f"file has more than {MOST_BYTES // 1_000_000} MB, which no poster needs")
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise BadImage("file is missing") from None

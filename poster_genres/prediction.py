@@ -116,7 +116,7 @@ def poster_files(
         if not name.is_dir():
             found.append(name)
             continue
-        inside = sorted(path for path in name.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file())
+        inside = sorted(path for path in name.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and not os.path.isdir(path))
         if not inside:
             raise InputError(f"{name} is a folder without an image: expected files that end in {', '.join(ENDINGS)}")
         found += inside

@@ -97,7 +97,7 @@ def test_an_old_terminal_an_odd_name_and_a_reader_who_has_seen_enough(posters, t
         assert done.returncode == 0 and done.stderr == "" and ("probability" in done.stdout or "%" in done.stdout), done.stderr
     many = tmp_path / "many"
     many.mkdir()
-    for number in range(40):
+    for number in range(200):  # more answers than a pipe holds
         (many / f"{number}.jpg").write_bytes((posters / "plain.jpg").read_bytes())
     with subprocess.Popen([*program, "--json", many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
         reader.stdout.readline()
