@@ -50,16 +50,27 @@
     fold(table, body.rows);
   }
 
-  // pandas does not say which columns hold figures; they stand to the right.
+  // pandas gives the names of an index a row of their own, below a row that is empty there: one row holds both.
+  function join(table) {
+    const [titles, names, ...more] = table.tHead?.rows ?? [];
+    if (!names || more.length || titles.cells.length !== names.cells.length || table.tHead.querySelector("[colspan], [rowspan]")) return;
+    const written = row => [...row.cells].map(cell => cell.textContent.trim() !== "");
+    const above = written(titles), below = written(names);
+    if (above.some((has, column) => has && below[column])) return;
+    below.forEach((has, column) => has && titles.cells[column].append(...names.cells[column].childNodes));
+    names.remove();
+  }
+
+  // pandas does not say which columns hold figures; they stand to the right. (A row may lack cells at its left, where one above spans it.)
   const align = table => table.tBodies[0] && table.tHead && [...table.tHead.rows].at(-1).cells.length === table.tBodies[0].rows[0]?.cells.length
-    && [...table.tBodies[0].rows[0].cells].forEach((cell, column) => {
-      const cells = [...table.tBodies[0].rows].map(row => row.cells[column]);
+    && [...table.tBodies[0].rows[0].cells].forEach((cell, column, { length }) => {
+      const cells = [...table.tBodies[0].rows].map(row => [...row.cells].at(column - length));
       if (cell.tagName === "TD" && cells.every(each => each && /^([-+−]?[\d.,]+( ?%)?|[-–]|NaN|None|<NA>)$/.test(each.textContent.trim())))
         [[...table.tHead.rows].at(-1).cells[column], ...cells].forEach(each => each.classList.add("number"));
     });
 
   function ready() {
-    document.querySelectorAll("table.dataframe").forEach(align);
+    document.querySelectorAll("table.dataframe").forEach(table => { join(table); align(table); });
     document.querySelectorAll("table").forEach(sortable);
     const reachable = () => document.querySelectorAll(".output, .scroll, pre").forEach(box => {
       if (box.scrollWidth > box.clientWidth + 1 && !box.parentElement.closest("[tabindex]")) {

@@ -139,6 +139,17 @@ def test_search_finds(address, chrome, words, where):
     page.close()
 
 
+def test_a_table_has_one_row_of_titles_and_sorts_by_each(address, chrome):
+    "The name of an index has a row of its own in what pandas writes."
+    page = chrome.new_page()
+    page.goto(f"{address}/results.html")
+    choices = page.locator("table", has=page.get_by_role("columnheader", name="choice"))
+    assert choices.locator("thead tr").count() == 1
+    choices.get_by_role("columnheader", name="mean AP").get_by_role("button").click()
+    assert choices.locator("tbody tr").first.inner_text().startswith("mixed posters"), "the lowest of them on top"
+    page.close()
+
+
 @pytest.mark.parametrize("page, scheme", [("index.html", "dark"), ("download.html", "light"), pytest.param("index.html", "light", marks=pytest.mark.slow),
                                           pytest.param("evaluation.html", "dark", marks=pytest.mark.slow)])
 def test_site_is_accessible(address, chrome, page, scheme):
