@@ -51,7 +51,7 @@ class Movie(NamedTuple):
 
 def _movie(cells):
     "The movie in one row of either layout, None when the row has no id."
-    number = re.fullmatch(r"\s*(?:tt)?0*([1-9]\d{0,8})\s*", cells.get("imdb_id") or cells.get("imdbId") or "")
+    number = re.fullmatch(r"\s*(?:tt)?0*([1-9]\d{0,9})(?:\.0+)?\s*", cells.get("imdb_id") or cells.get("imdbId") or "")
     if not number:
         return None
     title, year = re.fullmatch(r"(.*?)\s*(?:\((\d{4})\))?\s*", cells.get("title") or cells.get("Title") or "", re.DOTALL).groups()
@@ -111,7 +111,7 @@ def read_world(
     movies = {}
     for movie in filter(None, map(_movie, _rows(path))):
         movies.setdefault(movie.imdb_id, movie)
-    paths = {media_key(imdb_id): imdb_id for imdb_id in movies}
+    paths = {media_key(imdb_id): imdb_id for imdb_id in posters | movies.keys()}
     return World(Path(archive), movies, posters, paths | {_key(m.poster): m.imdb_id for m in movies.values() if m.poster})
 
 
@@ -128,7 +128,11 @@ def _rows(path):
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     csv.field_size_limit(1 << 30)
-    return csv.DictReader(io.StringIO(text, newline=""), restval="")
+    text = text.lstrip("\r\n")
+    mark = max(",;\t", key=text.split("\n", 1)[0].count)  # what separates the names of the columns separates the cells
+    rows = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=mark)
+    rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+    return rows
 
 # %% ../nbs/00c_replay.ipynb #31376842
 LAYOUTS = ("2017", "2021", "2025")
@@ -268,8 +272,8 @@ ROBOTS = b"User-agent: *\nDisallow: /search/\nDisallow: /registration/\n"
 
 
 def _title_reply(world, imdb_id):
-    "The title page of a movie of the catalogue."
-    movie = world.movies.get(imdb_id)
+    "The title page of a movie of the catalogue, or of one that only has a poster."
+    movie = world.movies.get(imdb_id) or (Movie(imdb_id, imdb_id) if imdb_id in world.posters else None)
     if movie is None:
         return NOT_FOUND
     shown = imdb_id in world.posters or chance(f"page without a poster {imdb_id}") >= 0.1
@@ -288,7 +292,7 @@ def _image_reply(world, key):
 
 def _api_reply(world, imdb_id):
     "What TMDB's API finds for an id of IMDb: the path of the poster, as far as it matters here."
-    found = [{"title": world.movies[imdb_id].title, "poster_path": f"/{imdb_id}.jpg"}] if imdb_id in world.posters & world.movies.keys() else []
+    found = [{"poster_path": f"/{imdb_id}.jpg"}] if imdb_id in world.posters else []
     return Reply(200, "application/json", json.dumps({"movie_results": found}).encode())
 
 # %% ../nbs/00c_replay.ipynb #ffe6d23c

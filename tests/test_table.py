@@ -18,6 +18,7 @@ from poster_genres.core import TABLES, InputError, read_table, write_table
 from poster_genres.image import verify
 from poster_genres.manipulation import (PARTS, PHASH_DISTANCE, Wanted, balanced, clean, manipulate, original_sample, oversample,
                                         part_of, same_pictures, waterfall)
+from poster_genres.replay import read_world
 
 PACKAGE = Path(__file__).parent.parent / "poster_genres"
 set_hypothesis_home_dir(tempfile.gettempdir())
@@ -30,7 +31,7 @@ titles = st.text(st.characters(max_codepoint=0xFF, exclude_categories=["Cc", "Cs
 movies = st.lists(st.tuples(st.integers(1, 9_999_999), titles, names), min_size=1, max_size=12, unique_by=lambda movie: movie[0])
 NOTATIONS = {"python": lambda found: str([{"id": 1, "name": name} for name in found]), "json": lambda found: json.dumps([{"id": None, "name": name} for name in found]),
              "names": json.dumps, "bars": "|".join, "bars after": lambda found: "".join(f"{name}|" for name in found)}
-IDS = {"plain": str, "tt": "tt{}".format, "seven": "{:07}".format, "tt and seven": "tt{:07}".format}
+IDS = {"plain": str, "tt": "tt{}".format, "seven": "{:07}".format, "tt and seven": "tt{:07}".format, "number": "{}.0".format}
 
 
 @quickly
@@ -46,6 +47,10 @@ def test_every_dialect_reads_the_same(movies, columns, separator, encoding, nota
         path = Path(folder, "any.csv")
         path.write_bytes(text.getvalue().encode(encoding))
         table = read_catalogue(path)
+        Path(folder, "posters").mkdir()
+        Path(folder, "posters", "tt0000000.jpg").touch()
+        served = read_world(folder, path).movies
+    assert list(table.imdb_id) == list(served), "the server that stands in for the web knows the movies that step 1 asks it for"
     assert list(table.imdb_id) == [f"tt{number:07}" for number, _, _ in movies]
     assert list(table.genres) == [found for _, _, found in movies]
     assert list(table.reason.isna()) == [bool(found) for _, _, found in movies]
