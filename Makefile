@@ -5,7 +5,7 @@ READY := .venv/.ready
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 PAGES ?= 100000
-.PHONY: help run test test-slow test-notebook test-browser fuzz bench-download bench-preprocess browser lab docs example picture export notebooks git-setup lock clean
+.PHONY: help run test test-slow test-notebook test-browser fuzz bench bench-download bench-preprocess browser lab docs example picture export notebooks git-setup lock clean
 
 # JupyterLab on this machine alone, which asks no server for news or newer versions
 LAB_OPTIONS = --ip=127.0.0.1 --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly
@@ -33,6 +33,8 @@ test-slow: $(READY)  ## the rest: kills in every step, the demo's claims, longer
 
 fuzz: $(READY)  ## the parser of title pages against 100,000 damaged pages; PAGES=n for another number
 	@FUZZ_PAGES=$(PAGES) $(BIN)/python -m pytest -q tests/test_parser.py -k many_pages
+
+bench: bench-download bench-preprocess  ## both comparisons of speed below; ARCHIVE=a folder of real posters
 
 bench-download: $(READY)  ## speed, CPU and memory of the download beside img2dataset; ARCHIVE=a folder of real posters
 	@$(BIN)/python benchmarks/download.py $(ARCHIVE)

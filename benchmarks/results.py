@@ -172,8 +172,8 @@ def thresholds(run, draws=40, movies=894):
     "One row a way to choose thresholds on as many movies as validation has: the macro F1 on all others, over random draws of these movies."
     part, found = unseen_answers(Path(run)), []
     some = lambda places: Part(*(values[places] for values in part))
-    for draw in tqdm(range(draws)):
-        order = np.random.default_rng(draw).permutation(len(part.rows))
+    for seed in tqdm(range(draws)):
+        order = np.random.default_rng(seed).permutation(len(part.rows))
         validation, test = some(order[:movies]), some(order[movies:])
         correction, _ = choose_correction(validation.truth, validation.probabilities, validation.weights)
         validation, test = corrected(validation, correction), corrected(test, correction)

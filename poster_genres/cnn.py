@@ -834,7 +834,7 @@ def learn_and_save(
     parameters: dict,  # network, scaling, seed, backbone, and what else decides the result
 ) -> tuple[keras.Model, list[dict]]:
     "The trained network and the records of its epochs, after `model/` was written. Raises `InputError` without a training poster."
-    folder, dataset, history = Path(run_dir, "model"), read_dataset(run_dir), []
+    folder, dataset, history, model = Path(run_dir, "model"), read_dataset(run_dir), [], None
     if not len(dataset.rows("train")):
         raise InputError(f"{Path(run_dir, 'dataset')} has no training poster: take more movies")
     made = made_from(run_dir, "cnn", {name: value for name, value in parameters.items() if name != "generations"})

@@ -7,7 +7,8 @@ __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'St
            'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json', 'reason',
            'read_json', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table', 'read_table',
            'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'read_run',
-           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'step']
+           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked', 'run_states',
+           'step']
 
 # %% ../nbs/00_core.ipynb #6bf2b451
 import ast
@@ -86,8 +87,9 @@ def check_choice(
     "`value`, when it is one of `choices`. Raises `InputError` that names the nearest one."
     if value in choices:
         return value
-    near = get_close_matches(str(value), choices, 1, 0)[0]
-    raise InputError(f"parameter {name} is {value!r}: expected one of {', '.join(choices)}; did you mean {near}?")
+    words = [choice for choice in choices if choice]
+    near = get_close_matches(str(value), words, 1, 0)[0]
+    raise InputError(f"parameter {name} is {value!r}: expected one of {', '.join(words)}; did you mean {near}?")
 
 
 def check_number(
@@ -450,6 +452,37 @@ def is_done(
         return False
     made = read_run(run_dir)["steps"][name]["made_from"]
     return made == made_from(run_dir, name, made["parameters"] | {key: value for key, value in parameters.items() if key in made["parameters"]})
+
+# %% ../nbs/00_core.ipynb #8d3b61ce
+def is_locked(
+    run_dir: str | Path,  # the run's folder
+    who: str = "run",  # as in `locked`
+) -> bool:
+    "Whether a process is in such a block just now."
+    try:
+        with locked(run_dir, who):
+            return False
+    except InputError:
+        return True
+    except OSError:  # a folder in which nobody can write
+        return False
+
+
+def run_states(
+    run_dir: str | Path,  # the run's folder
+) -> tuple[str, dict[str, str]]:
+    "The state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
+    record, made, states = read_run(run_dir), {}, {}
+    dead = record["state"] == "running" and not is_locked(run_dir)
+    for name, here in STEPS.items():
+        entry = record["steps"].get(name, {})
+        read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
+        changed = any(read.get(path) != made[path] for path in here.inputs if path in made and path in read)
+        stale = state == "done" and (changed or "outdated" in states.values())
+        states[name] = "outdated" if stale else "interrupted" if dead and state == "running" else state
+        made |= entry.get("outputs", {})
+    state = "interrupted" if dead else record["state"]
+    return "stopped" if state == "done" and "outdated" in states.values() else state, states
 
 # %% ../nbs/00_core.ipynb #3376af65
 def step(

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .core import STEPS, InputError, atomic_path, outputs_folder, read_json, read_run, read_table
+from .core import STEPS, InputError, atomic_path, outputs_folder, read_json, read_run, read_table, run_states
 from .pages import contents, embedded, frame, html_table, notebook_body, score_strip, strip_scale, with_captions
 from .pipeline import clock, step_parameters
 from .scores import (LOWER_IS_BETTER, any_at_k, average_precision, bootstrap_weights, brier, hits_at_k, log_loss, macro_f1,
@@ -133,13 +133,14 @@ def _left_out_of_the_sample(run_dir):
 # %% ../nbs/08a_reports.ipynb #8cee5098
 def step_table(
     record: dict,  # the run's record
+    states: dict | None = None,  # the state of each step as it is now; default: as recorded
 ) -> pd.DataFrame:
     "A row for each step: a link to its page, its state, what went in and came out, its time as a bar, its memory."
     times = {name: entry.get("notebook_seconds") or entry.get("seconds") or 0 for name, entry in record["steps"].items()}
     longest, rows = max([*times.values(), 1e-9]), []
     for number, (name, step) in enumerate(STEPS.items(), 1):
         entry = record["steps"].get(name, {})
-        state, seconds = entry.get("state", "to do"), times.get(name, 0)
+        state, seconds = (states or {}).get(name, entry.get("state", "to do")), times.get(name, 0)
         there = "notebook_seconds" in entry or state == "failed"
         link = f'<a href="{step.notebook}.html">{number} {name}</a>' if there else f"{number} {name}"
         bar = f'<span class=long data-sort={seconds}><span class=bar style="width:{8 * seconds / longest:.2f}rem"></span>{seconds:.1f} s</span>'
@@ -201,14 +202,15 @@ def front_page(
     run_dir: Path,  # the run's folder
 ) -> str:
     "The content of the run's front page as HTML."
-    record = read_run(run_dir)
-    state = record["state"]
+    record, (state, states) = read_run(run_dir), run_states(run_dir)
     parts = [f'<h1>{html.escape(record["name"])} <span class="state {state}">{state}</span></h1>', _facts(record)]
     parts += [f'<p class=notice>{html.escape(entry["error"])}</p>' for entry in record["steps"].values() if entry.get("state") == "failed"]
+    if record["scores"] and states["evaluation"] != "done":
+        parts.append(f"<p class=notice>The scores are of an earlier state of this run: the step evaluation is {states['evaluation']}.</p>")
     lost = losses(run_dir)
     parts += [f"<p class=verdict>{verdict(record['scores'])}</p>", score_cards(record["scores"].get("test", {})),
               f"<p class=facts>Lost on the way: {_lost_in_words(lost)}{'. <a href=#lost>Why?</a>' if len(lost) else '.'}</p>"]
-    parts += _steps(record) + _losses(lost) + _gallery(run_dir) + _scores(record) + _parameters(record)
+    parts += _steps(record, states) + _losses(lost) + _gallery(run_dir) + _scores(record) + _parameters(record)
     versions = pd.DataFrame(record["versions"].items(), columns=["package", "version"])
     return "\n".join([*parts, "<details><summary>Versions</summary>", html_table(versions.map(lambda text: html.escape(str(text)))), "</details>"])
 
@@ -224,10 +226,10 @@ def _facts(record):
     return f'<p class=facts>{html.escape(" · ".join(filter(None, facts)))}</p>'
 
 # %% ../nbs/08a_reports.ipynb #4125d80d
-def _steps(record):
+def _steps(record, states):
     "The section of the steps, the time of all of them in its title."
     total = sum(entry.get("notebook_seconds") or 0 for entry in record["steps"].values())
-    return [f'<h2>The steps{f": {clock(total)} minutes" if total else ""}</h2>', html_table(step_table(record))]
+    return [f'<h2>The steps{f": {clock(total)} minutes" if total else ""}</h2>', html_table(step_table(record, states))]
 
 
 _THINGS = {"scraping": "row", "manipulation": "movie"}  # what a step loses; the others lose posters
@@ -316,7 +318,8 @@ def write_report(
 
 def _write_page(path, page, run_dir):
     "Write a page atomically, without the paths of this machine: whoever gets it has others."
-    for place, name in ((run_dir.absolute(), run_dir.name), (outputs_folder().parent, "."), (Path.home(), "~")):
+    given = [Path(value) for value in read_run(run_dir)["parameters"].values() if isinstance(value, str) and os.path.isabs(value)]
+    for place, name in ((run_dir.absolute(), run_dir.name), (outputs_folder().parent, "."), *((path, path.name) for path in given), (Path.home(), "~")):
         page = page.replace(str(place) + os.sep, f"{name}/").replace(str(place), name) if len(place.parts) > 1 else page
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -344,7 +347,8 @@ def compare_runs(
     scores = {name: {(part, SCORE_NAMES.get(key, key)): f"{score['value']:.3f} ({_span(score)}), floor {_figure(score.get('floor'))}"
                      for part, group in record["scores"].items() if isinstance(group, dict) and "hits_at_3" in group
                      for key, score in group.items() if isinstance(score, dict) and score.get("value") is not None} for name, record in records.items()}
-    return differing, pd.DataFrame(scores).fillna("–").rename_axis(["part", "score"])
+    table = pd.DataFrame(scores).fillna("–")
+    return differing, table.set_axis(pd.MultiIndex.from_tuples(list(table.index), names=["part", "score"]))
 
 
 def _effective(record):

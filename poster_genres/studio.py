@@ -21,7 +21,8 @@ __all__ = ['GENRE_IDS', 'GENRES', 'SIZE', 'WIDTH', 'HEIGHT', 'PALETTES', 'MOTIFS
            'orbits', 'rainbow', 'paw_prints', 'footprints', 'fog', 'sparkles', 'comic_dots', 'piano_keys', 'staff',
            'ornate_frame', 'barbed_wire', 'bullet_holes', 'planks', 'Style', 'set_line', 'break_lines', 'brightness',
            'shade', 'shade_title', 'set_title', 'small_print', 'finish', 'choose_motifs', 'place_motifs', 'draw_poster',
-           'defect_counts', 'poster_file', 'plan_archive', 'catalogue_rows', 'draw_archive', 'demo_archive', 'demo_run']
+           'defect_counts', 'poster_file', 'plan_archive', 'catalogue_rows', 'draw_archive', 'demo_folder',
+           'demo_archive', 'demo_run']
 
 # %% ../nbs/00b_studio.ipynb #d9593690
 import colorsys
@@ -2453,12 +2454,20 @@ def draw_archive(
     return folder
 
 # %% ../nbs/00b_studio.ipynb #5dd20948
+def demo_folder(
+    movies: int = 400,  # how many movies with a poster
+    seed: int = 0,  # another seed, other movies
+) -> Path:
+    "Where `demo_archive` draws such an archive: below `outputs/cache`."
+    return outputs_folder() / "cache" / f"studio-{movies}-{seed}"
+
+
 def demo_archive(
     movies: int = 400,  # how many movies with a poster
     seed: int = 0,  # another seed, other movies
 ) -> Path:
-    "The folder of a small archive below `outputs/cache`, drawn when it is not there or out of date."
-    folder = outputs_folder() / "cache" / f"studio-{movies}-{seed}"
+    "The folder of a small archive, drawn when it is not there or out of date."
+    folder = demo_folder(movies, seed)
     with locked(folder.parent, folder.name, patience=900):
         return draw_archive(folder, movies, seed)
 

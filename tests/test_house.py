@@ -83,13 +83,22 @@ def test_notebook_passes(notebook):
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
+def test_nothing_to_complain_of():
+    done = subprocess.run([BIN / "ruff", "check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_wheel_carries_the_notebooks(copy, tmp_path):
-    run(sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, copy, cwd=tmp_path)
+    "A wheel that is made from the source distribution, as most are."
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, copy, cwd=tmp_path)
+    source = next(tmp_path.glob("*.tar.gz"))
+    run(sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source, cwd=tmp_path)
     wheel = next(tmp_path.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     for notebook in NOTEBOOKS:
         assert f"poster_genres/notebooks/{notebook.name}" in names
     assert "poster_genres/notebooks/profiles/demo.yaml" in names and {"poster_genres/notebooks/styles.css", "poster_genres/notebooks/page.js"} <= set(names)
+    assert {f"poster_genres/shipped/{name}" for name in ("predictor.tflite", "MODEL_CARD.md", "LICENSE-APACHE")} <= set(names)
 
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
