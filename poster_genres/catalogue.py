@@ -285,7 +285,7 @@ def find_catalogue(
     if not archive:
         raise InputError("there is no catalogue: name one, or an archive that holds one")
     if not Path(archive).is_dir():
-        raise InputError(f"archive {archive} does not exist: expected a folder with a catalogue and posters/")
+        raise InputError(f"archive {archive} {'is no folder' if Path(archive).exists() else 'does not exist'}: expected a folder with a catalogue and posters/")
     for name in LAYOUTS:
         if Path(archive, f"{name}.csv").is_file():
             return Path(archive, f"{name}.csv")
