@@ -5,6 +5,7 @@ READY := .venv/.ready
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 PAGES ?= 100000
+NOTEBOOKS = $(wildcard nbs/lib/*.ipynb nbs/demo/*.ipynb nbs/[0-9i]*.ipynb nbs/run/*.ipynb nbs/guides/*.ipynb)
 .PHONY: help run test test-slow test-notebook test-browser fuzz bench bench-download bench-preprocess browser lab docs example picture export notebooks git-setup lock clean
 
 # JupyterLab on this machine alone, which asks no server for news or newer versions
@@ -39,7 +40,7 @@ bench: bench-download bench-preprocess  ## both comparisons of speed below; ARCH
 bench-download: $(READY)  ## speed, CPU and memory of the download beside img2dataset; ARCHIVE=a folder of real posters
 	@$(BIN)/python benchmarks/download.py $(ARCHIVE)
 
-test-notebook: $(READY)  ## the tests of one notebook: make test-notebook NB=08_pipeline
+test-notebook: $(READY)  ## the tests of one notebook: make test-notebook NB=run/pipeline
 	@$(BIN)/nbdev_test --path nbs/$(NB).ipynb --n_workers 0
 
 test-browser: browser $(READY)  ## all tests of reports, site and JupyterLab in Chromium
@@ -72,14 +73,14 @@ picture: browser $(READY)  ## the picture of a report in the README, from output
 export: $(READY)  ## notebooks -> poster_genres/, README.md, and clean notebooks
 	@$(BIN)/nbdev_export
 	@$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout nbs/index.ipynb \
-	    | sed -e 's#](\([0-9a-z_]*\)\.ipynb)#](nbs/\1.ipynb)#g' -e 's#](images/#](nbs/images/#g' > README.md
+	    | sed -e 's#](\([0-9a-z_/]*\)\.ipynb)#](nbs/\1.ipynb)#g' -e 's#](images/#](nbs/images/#g' > README.md
 	@$(BIN)/nbdev_clean
 
 notebooks: $(READY)  ## run every notebook in place, so that what it shows is current, then export and clean
 	@$(BIN)/nbdev_export
 	@$(BIN)/jupyter nbconvert --log-level ERROR --to notebook --execute --ExecutePreprocessor.store_widget_state=False \
-	    --inplace nbs/*.ipynb
-	@$(BIN)/python docs/quiet.py nbs/*.ipynb
+	    --inplace $(NOTEBOOKS)
+	@$(BIN)/python docs/quiet.py $(NOTEBOOKS)
 	@$(MAKE) --no-print-directory export
 
 git-setup: $(READY)  ## opt in: readable diffs (nbdime) and merges (nbdev) of notebooks, in this clone only

@@ -3,7 +3,7 @@ import shlex
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 root = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
@@ -24,9 +24,9 @@ setup(
     keywords=settings["keywords"].split(),
     license=settings["license"].upper(),
     python_requires=f">={settings['min_python']}",
-    packages=[package, f"{package}.notebooks"],
+    packages=[*find_packages(include=[package, f"{package}.*"]), f"{package}.notebooks"],
     package_dir={package: package, f"{package}.notebooks": notebooks},
-    package_data={package: ["shipped/*"], f"{package}.notebooks": ["*.ipynb", "*.css", "*.js", "profiles/*.yaml", "results/*.csv"]},
+    package_data={package: ["shipped/*"], f"{package}.notebooks": ["*.ipynb", "*/*.ipynb", "*.css", "*.js", "profiles/*.yaml", "results/*.csv"]},
     install_requires=shlex.split(settings["requirements"]),
     extras_require={"dev": shlex.split(settings["dev_requirements"]), "pretrained": shlex.split(settings["pretrained_requirements"])},
     entry_points={

@@ -28,9 +28,9 @@ import simplejpeg
 import skimage.transform
 from PIL import Image
 
-from poster_genres.catalogue import read_catalogue
-from poster_genres.core import TABLES, write_table
-from poster_genres.image import pixels, verify
+from poster_genres.lib.catalogue import read_catalogue
+from poster_genres.lib.runs import TABLES, write_table
+from poster_genres.lib.images import pixels, verify
 from poster_genres.manipulation import manipulate
 from poster_genres.preprocessing import preprocess, read_all
 

@@ -1,4 +1,4 @@
-"""The figures of nbs/09_results.ipynb, as tables in nbs/results/.
+"""The figures of nbs/08_results.ipynb, as tables in nbs/results/.
 
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
@@ -22,12 +22,13 @@ import pandas as pd
 from scipy.special import expit
 from tqdm import tqdm
 
-from poster_genres.calibration import choose_correction, load_predictor
-from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, fit_head, predict_rows, read_dataset, to_one_scale, train
-from poster_genres.core import notebooks_folder, read_json, read_run, read_table, write_json, write_table
+from poster_genres.lib.calibration import choose_correction, load_predictor
+from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, fit_head, predict_rows, to_one_scale, train
+from poster_genres.preprocessing import read_dataset
+from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.evaluation import Part, corrected, evaluated, thresholds_from
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.scores import (best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1, mean_average_precision,
+from poster_genres.lib.metrics import (best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1, mean_average_precision,
                                   reflected)
 from poster_genres.scraping import draw
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from poster_genres.calibration import load_predictor
-from poster_genres.cnn import predict_rows, read_dataset
-from poster_genres.core import PosterGenresError, StepError, read_json
+from poster_genres.lib.calibration import load_predictor
+from poster_genres.cnn import predict_rows
+from poster_genres.preprocessing import read_dataset
+from poster_genres.lib.runs import PosterGenresError, StepError, read_json
 from poster_genres.evaluation import evaluated
 from poster_genres.prediction import lite_predictor, save_lite, shipped_predictor
-from poster_genres.scores import mean_average_precision
+from poster_genres.lib.metrics import mean_average_precision
 
 NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision", "macro_f1": "macro F1",
          "micro_f1": "micro F1", "sample_f1": "sample F1", "log_loss": "log-loss", "brier": "Brier score",

@@ -9,6 +9,7 @@ import hashlib
 import html
 import inspect
 import json
+import posixpath
 import re
 import shutil
 import sys
@@ -31,7 +32,7 @@ from nbdev.processors import (add_links, add_show_docs, clean_magics, filter_str
                               strip_ansi)
 from PIL import Image
 
-from poster_genres.pages import notebook_body, sections
+from poster_genres.run.pages import notebook_body, sections
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
@@ -42,7 +43,7 @@ class Documented(Processor):
     "Replaces `show_doc(name)` by the documentation of that object, folds exported code, and removes hidden cells."
 
     def begin(self):
-        found = (re.search(r"#\|\s*default_exp\s+(\w+)", cell.source) for cell in self.nb.cells)
+        found = (re.search(r"#\|\s*default_exp\s+([\w.]+)", cell.source) for cell in self.nb.cells)
         name = next((match[1] for match in found if match), None)
         self.module = import_module(f"poster_genres.{name}") if name else None
         self.lookup = NbdevLookup()
@@ -181,7 +182,8 @@ class Site:
 
     def read(self):
         "Process all notebooks; a page of the sidebar that is not there is left out, one that is not in it goes to its end."
-        read = {path.name: processed(path) for path in sorted(NBS.glob("*.ipynb"))}
+        paths = sorted(path for path in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+        read = {path.relative_to(NBS).as_posix(): processed(path) for path in paths}
         read |= {name: from_markdown((ROOT / path).read_text(encoding="utf-8")) for name, path in MARKDOWN.items()}
         for file, (notebook, about) in read.items():
             stem = Path(file).stem
@@ -197,14 +199,15 @@ class Site:
             self.sidebar.append(["More", left])
         self.order = [name for _, names in self.sidebar for name in names]
 
-    def links(self, text):
-        "HTML with links to notebooks, to Markdown files and to the site itself as they are on the site."
-        text = text.replace(self.base, "")
+    def links(self, text, folder=""):
+        "HTML with links to notebooks (from one in `folder`), to Markdown files and to the site itself as they are on the site: all in one folder."
+        text = re.sub(re.escape(self.base) + r"/?(?:\w+/)?", "", text)
         text = re.sub(r'<p><a (href="[^"]+")>source</a></p>', r'<p><a class="source" \1>source</a></p>', text)
-        text = re.sub(r'href="(?:\./)?([\w]+\.ipynb)(#[^"]*)?"', lambda link: f'href="{self.pages[link[1]]["name"]}{(link[2] or "").lower()}"'
-                      if link[1] in self.pages else 'href="index.html"', text)
+        at = lambda address: posixpath.normpath(posixpath.join(folder, address))
+        text = re.sub(r'href="([\w./]+\.ipynb)(#[^"]*)?"', lambda link: f'href="{self.pages[at(link[1])]["name"]}{(link[2] or "").lower()}"'
+                      if at(link[1]) in self.pages else 'href="index.html"', text)
         for name, path in MARKDOWN.items():
-            text = re.sub(rf'href="(?:\.\./)?{re.escape(path)}"', f'href="{self.pages[name]["name"]}"', text)
+            text = re.sub(rf'href="(?:\.\./)*{re.escape(path)}"', f'href="{self.pages[name]["name"]}"', text)
         text = re.sub(r'(<h[1-6][^>]*\bid=")([^"]+)(")', lambda heading: heading[1] + slug(heading[2]) + heading[3], text)
         text = re.sub(r'href="#([^"]+)"', lambda link: f'href="#{slug(link[1])}"', text)
         known = {page["name"] for page in self.pages.values()} | {"reference.html"}
@@ -278,7 +281,7 @@ class Site:
         with ProcessPoolExecutor() as pool:
             bodies = list(pool.map(body_of, [page["notebook"] for page in self.pages.values()]))
         for (name, page), body in zip(self.pages.items(), bodies):
-            body = self.pictures(self.links(body))
+            body = self.pictures(self.links(body, posixpath.dirname(name)))
             self.remember(page["name"], page["title"], page["about"], body)
             (self.out / page["name"]).write_text(self.frame(page["name"], page["title"], page["about"], body, self.around(name)), encoding="utf-8")
         body = self.reference()
@@ -300,9 +303,9 @@ class Site:
                 name = full.removeprefix(module + ".")
                 if not name.startswith("_") and "." not in name:
                     thing = getattr(import_module(module), name)
-                    rows.append(f'<tr><td><a href="{address.replace(self.base, "")}"><code>{name}</code></a></td><td>{html.escape(first_line(thing))}</td></tr>')
+                    rows.append(f'<tr><td><a href="{address.rpartition("/")[2]}"><code>{name}</code></a></td><td>{html.escape(first_line(thing))}</td></tr>')
             if rows:
-                short = module.split(".")[-1]
+                short = module.removeprefix("poster_genres.")
                 parts.append(f'<h2 id="{short}">{short}</h2><div class="scroll"><table><thead><tr><th>name</th><th>what it returns or is</th></tr></thead>'
                              f"<tbody>{''.join(rows)}</tbody></table></div>")
         return "\n".join(parts)

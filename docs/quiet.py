@@ -6,7 +6,7 @@ import sys
 
 import nbformat
 
-from poster_genres.pages import without_start_up
+from poster_genres.run.pages import without_start_up
 
 for path in sys.argv[1:]:
     nbformat.write(without_start_up(nbformat.read(path, 4)), path)

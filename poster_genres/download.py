@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 import pandas as pd
 from PIL import Image
 
-from .core import InputError, PosterGenresError, RefusedError, StepError, check_number, read_run, read_table, step, write_table
-from .image import BROKEN, FORMATS, BadImage, ImageFacts, verify
-from .replay import cache_folder, replay
+from .lib.runs import InputError, PosterGenresError, RefusedError, StepError, check_number, read_run, read_table, step, write_table
+from .lib.images import BROKEN, FORMATS, BadImage, ImageFacts, verify
+from .demo.server import cache_folder, replay
 from .scraping import host_list, title_link, tmdb_link, web_client
-from .web import Attempt, Client, Memory, WebError, fetch_all, summary
+from .lib.client import Attempt, Client, Memory, WebError, fetch_all, summary
 
 # %% ../nbs/02_download.ipynb #427af7f5
 SMALLEST = 32  # pixels in width and height

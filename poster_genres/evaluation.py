@@ -20,14 +20,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .calibration import Correction, choose_correction, make_predictor, save_predictor
-from .cnn import Dataset, features_of, predict_rows, read_dataset
-from .core import (UNREADABLE, InputError, atomic_path, check_number, disk_errors, is_intact, read_run, reason,
+from .lib.calibration import Correction, choose_correction, make_predictor, save_predictor
+from .cnn import features_of, predict_rows
+from .preprocessing import Dataset, read_dataset
+from .lib.runs import (UNREADABLE, InputError, atomic_path, check_number, disk_errors, is_intact, read_run, reason,
                                 step, update_run, write_json, write_table)
-from .explanations import (by_group, decades, genre_counts, grad_cam, nearest, overlay, plot_precision_recall,
+from .lib.explanations import (by_group, decades, genre_counts, grad_cam, nearest, overlay, plot_precision_recall,
                                         plot_taken_for, taken_for)
-from .image import contact_sheet
-from .scores import Answer, Thresholds, choose_thresholds, genre_card, genre_thresholds, score_card, skill, top_k
+from .lib.images import contact_sheet
+from .lib.metrics import Answer, Thresholds, choose_thresholds, genre_card, genre_thresholds, score_card, skill, top_k
 
 # %% ../nbs/06_evaluation.ipynb #f25611bd
 def load_network(

@@ -15,11 +15,11 @@ import numpy as np
 from IPython.display import display
 from PIL import Image
 
-from .cnn import Dataset
-from .core import check_number
+from .preprocessing import Dataset
+from .lib.runs import check_number
 from .evaluation import Part
-from .explanations import grad_cam, overlay
-from .image import as_jpeg, contact_sheet
+from .lib.explanations import grad_cam, overlay
+from .lib.images import as_jpeg, contact_sheet
 
 # %% ../nbs/06a_explore.ipynb #cea6ef77
 def passing(

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .catalogue import DROPPED, MAPPINGS, genre_names, multi_hot, translate
-from .core import InputError, check_choice, check_number, read_table, step, write_table
+from .lib.catalogue import DROPPED, MAPPINGS, genre_names, multi_hot, translate
+from .lib.runs import InputError, check_choice, check_number, read_table, step, write_table
 
 # %% ../nbs/03_manipulation.ipynb #8ec706d8
 class Wanted(NamedTuple):

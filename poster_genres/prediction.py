@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core import UNREADABLE, InputError, atomic_path, check_choice, reason
-from .image import FITS, BadImage, pixels
+from .lib.runs import UNREADABLE, InputError, atomic_path, check_choice, reason
+from .lib.images import FITS, BadImage, pixels
 
 # %% ../nbs/07_prediction.ipynb #2eb2d080
 class Predictor(NamedTuple):
@@ -35,7 +35,7 @@ def keras_predictor(
     path: str | Path,  # `predictor.keras` of a run
 ) -> Predictor:
     "The predictor in the file. Raises `InputError` when there is none in it."
-    from poster_genres.calibration import load_predictor
+    from poster_genres.lib.calibration import load_predictor
     network = load_predictor(path)
     verdict = network.layers[-1]
     return Predictor(tuple(network.input_shape[1:3]), verdict.genres, verdict.thresholds, network.predict_on_batch, verdict.fit)

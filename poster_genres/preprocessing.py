@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARD', 'show_poster', 'byte_counts', 'summary', 'check_pixels', 'shard_posters', 'worker_count', 'read_all',
-           'ShardFile', 'write_images', 'check_alignment', 'preprocess', 'fate', 'average_posters', 'palette',
-           'plot_palettes', 'tones', 'plot_tones']
+           'ShardFile', 'write_images', 'check_alignment', 'preprocess', 'Dataset', 'read_dataset', 'average_posters',
+           'palette', 'plot_palettes', 'tones', 'plot_tones']
 
 # %% ../nbs/04_preprocessing.ipynb #78ce74ac
 import hashlib
@@ -17,6 +17,7 @@ from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,10 +25,11 @@ from matplotlib.figure import Figure
 from scipy.cluster.vq import kmeans2
 from skimage.color import lab2rgb, rgb2lab
 
-from .catalogue import genre_names, multi_hot, normalise_id
-from .core import InputError, StepError, atomic_path, check_choice, check_number, progress
-from .core import read_json, read_table, source_fingerprint, step, write_json, write_table
-from .image import FITS, as_jpeg, contact_sheet, decode, leave_with_parent, pixels, read_shard
+from .lib.catalogue import genre_names, multi_hot, normalise_id
+from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number, progress
+from .lib.runs import read_json, read_table, source_fingerprint, step, write_json, write_table
+from .lib.images import FITS, as_jpeg, contact_sheet, decode, leave_with_parent, pixels, read_shard
+from .lib.metrics import constant_prior
 
 # %% ../nbs/04_preprocessing.ipynb #cde55bf6
 def show_poster(
@@ -221,7 +223,7 @@ def write_images(
     workers: int = 0,  # as in `worker_count`
 ) -> tuple[list[str | None], np.ndarray]:
     "For each poster None or why it failed, and the `byte_counts` of the others, after their pixels were written."
-    key = hashlib.sha256(repr((paths, width, height, fit, source_fingerprint("image"))).encode()).hexdigest()
+    key = hashlib.sha256(repr((paths, width, height, fit, source_fingerprint("lib.images"))).encode()).hexdigest()
     shards = ShardFile(path, key, height, width)
     with progress(total=len(paths), label="Opening", unit="posters") as bar:
         bar.update(len(shards.reasons))
@@ -295,56 +297,53 @@ def _write_labels(kept, dataset, failed):
     write_json(dataset / "failed.json", failed)
     write_table(kept, dataset / "index.parquet")
 
-# %% ../nbs/04_preprocessing.ipynb #d925ccfc
-def _downloaded(run_dir, imdb_id):
-    rows = _rows(run_dir, "posters", imdb_id)
-    return [f"failed, {row.reason}" if row.status != "ok" else f"{row.width} x {row.height} {row.mode}, {row.path}" for row in rows]
+# %% ../nbs/04_preprocessing.ipynb #1dc1ff4a
+class Dataset(NamedTuple):
+    "The four files of `dataset/`, rows aligned."
+    images: np.ndarray  # uint8, posters x height x width x 3, mapped from disk
+    genres: np.ndarray  # uint8, posters x genres
+    index: pd.DataFrame  # imdb_id, title, year, path, part, repeats
+    names: list[str]  # the genres, in the order of the columns
+    targets: np.ndarray | None = None  # float32, posters x genres: what to learn instead of the genres; None: the genres
+    generation: int = 1  # of the network that learns from it
 
+    def rows(self, part: str) -> np.ndarray:
+        "The numbers of the rows of one part: train, validation, test, unseen."
+        return np.flatnonzero(self.index.part == part)
 
-def _sampled(run_dir, imdb_id):
-    told = [f"{row.part} part as {', '.join(row.genres)}, {row.repeats} times, weight {row.weight:.2f}"
-            + (f", same picture as {row.group}" if row.group != imdb_id else "") for row in _rows(run_dir, "sample", imdb_id)]
-    return told or [row.rule for row in _rows(run_dir, "fates", imdb_id) if isinstance(row.rule, str)]
+    def repeats(self, rows: np.ndarray) -> np.ndarray:
+        "How often each of these rows counts."
+        return self.index.repeats.to_numpy(int)[rows]
 
+    def learned(self) -> np.ndarray:
+        "What is to be learned: the targets, or else the genres."
+        return self.genres if self.targets is None else self.targets
 
-def _opened(run_dir, imdb_id):
-    reason = read_json(run_dir / "dataset/failed.json").get(imdb_id)
-    return [f"failed, {reason}"] if reason else [f"row {row.Index}" for row in _rows(run_dir, "dataset/index", imdb_id)]
+    def weights(self, rows: np.ndarray) -> np.ndarray:
+        "How much each of these rows weighs in the loss: 1 unless the sample was balanced by weights."
+        return self.index.weight.to_numpy("float32")[rows]
 
+    def prior(self) -> np.ndarray:
+        "The genres' shares in training: the constant answer. Repeated rows count once, unless other parts repeat rows as well."
+        rows, others = self.rows("train"), self.index.repeats[self.index.part != "train"]
+        return constant_prior(self.genres[rows], self.repeats(rows) if (others > 1).any() else None)
 
-def _predicted(run_dir, imdb_id):
-    return [f"{row.part} part, predicted {', '.join(row.predicted) or 'nothing'}" for row in _rows(run_dir, "evaluation/predictions", imdb_id)]
-
-
-def _rows(run_dir, table, imdb_id):
-    "The rows of the table that are the movie's."
-    rows = read_table(run_dir / f"{table}.parquet")
-    return list(rows[rows.imdb_id == imdb_id].itertuples())
-
-# %% ../nbs/04_preprocessing.ipynb #c826f118
-_TELL = {"download": _downloaded, "manipulation": _sampled, "preprocessing": _opened, "evaluation": _predicted}
-
-
-def fate(
+# %% ../nbs/04_preprocessing.ipynb #7e5ba9db
+def read_dataset(
     run_dir: str | Path,  # the run's folder
-    imdb_id: str,  # the movie, in any spelling of its id
-) -> dict[str, str]:
-    "What became of the movie in each step that is done. Raises `InputError` when the catalogue does not hold it."
+) -> Dataset:
+    "The dataset of the run. Raises `InputError` when its files do not fit each other."
+    folder = Path(run_dir, "dataset")
     try:
-        wanted = normalise_id(imdb_id)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    rows = _rows(Path(run_dir), "movies", wanted)
-    if not rows:
-        raise InputError(f"the catalogue of {run_dir} holds no movie {wanted}")
-    told = [f"row {row.row}, {row.title}, {row.status}" + (f": {row.reason}" if isinstance(row.reason, str) else "") for row in rows]
-    found = {"scraping": "; ".join(told)}
-    for step_name, tell in _TELL.items():
-        try:
-            found[step_name] = "; ".join(tell(Path(run_dir), wanted)) or "not there"
-        except InputError:  # the step has not been done
-            break
-    return found
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        genres = np.load(folder / "genres.npy")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{folder} holds no readable arrays ({error}): run the preprocessing again") from None
+    dataset = Dataset(images, genres, read_table(folder / "index.parquet"), read_json(folder / "genres.json"))
+    if not len(images) == len(genres) == len(dataset.index) or genres.shape[1:] != (len(dataset.names),):
+        raise InputError(f"{folder}: images.npy, genres.npy, index.parquet and genres.json differ in length: "
+                         "run the preprocessing again")
+    return dataset
 
 # %% ../nbs/04_preprocessing.ipynb #49533388
 def average_posters(

@@ -24,10 +24,11 @@ from bs4 import BeautifulSoup
 from bs4.exceptions import ParserRejectedMarkup
 from bs4.filter import ElementFilter
 
-from .catalogue import find_catalogue, read_catalogue
-from .core import InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, step, write_table
-from .replay import API_HOSTS, IMAGE_HOSTS, TITLE_HOSTS, TMDB_HOSTS, cache_folder, find_posters, replay
-from .web import Client, Manners, WebError, allowed_host, fetch_all, summary
+from .lib.catalogue import find_catalogue, read_catalogue
+from .lib.runs import InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, step, write_table
+from .demo.server import API_HOSTS, IMAGE_HOSTS, TITLE_HOSTS, TMDB_HOSTS, cache_folder, replay
+from .lib.catalogue import find_posters
+from .lib.client import Client, Manners, WebError, allowed_host, fetch_all, summary
 
 # %% ../nbs/01_scraping.ipynb #9eb3501d
 class TitlePage(NamedTuple):

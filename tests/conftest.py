@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from poster_genres.studio import draw_archive
+from poster_genres.demo.archive import draw_archive
 
 ROOT = Path(__file__).parent.parent
 
 
 def call(*words, cwd=None, timeout=900):
     "The finished process of `poster-genres WORDS`."
-    return subprocess.run([sys.executable, "-m", "poster_genres.cli", *map(str, words)], cwd=cwd, timeout=timeout,
+    return subprocess.run([sys.executable, "-m", "poster_genres.run.cli", *map(str, words)], cwd=cwd, timeout=timeout,
                           capture_output=True, text=True)
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 
-from poster_genres.core import STEPS
+from poster_genres.lib.runs import STEPS
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["-p", "epochs", "2", "-p", "resamples", "100"]
@@ -124,7 +124,7 @@ def test_every_real_poster_arrives(poster_archive, tmp_path, cli):
 
 def start(*words):
     "The chain as a process group of its own, so that all of it can be killed at once, as a crash would."
-    return subprocess.Popen([sys.executable, "-m", "poster_genres.cli", "run", *map(str, words)], stdout=subprocess.DEVNULL,
+    return subprocess.Popen([sys.executable, "-m", "poster_genres.run.cli", "run", *map(str, words)], stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -229,7 +229,7 @@ def test_bad_input_gets_one_line(archive, finished, tmp_path, cli):
 
 def test_taken_folder(archive, finished, cli):
     "A second process in the same run folder is told so."
-    from poster_genres.core import locked
+    from poster_genres.lib.runs import locked
     run, _ = finished
     with locked(run):
         done = cli("run", "--archive", archive, "--out", run, *QUICK, "-p", "seed", "1")

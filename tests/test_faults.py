@@ -7,10 +7,10 @@ from web_help import client_for, draw_posters, misbehaving, read_log, served
 
 from poster_genres import download as download_module
 from poster_genres import scraping
-from poster_genres.core import RefusedError, read_table
+from poster_genres.lib.runs import RefusedError, read_table
 from poster_genres.download import check_poster, download, fetch_poster
-from poster_genres.image import BadImage
-from poster_genres.replay import DEAD_ENDS, FAULTS, NO_IMAGES, ODD_IMAGES, ON_THE_LINE, REFUSALS, TROUBLES, fault_of, poster_link
+from poster_genres.lib.images import BadImage
+from poster_genres.demo.server import DEAD_ENDS, FAULTS, NO_IMAGES, ODD_IMAGES, ON_THE_LINE, REFUSALS, TROUBLES, fault_of, poster_link
 from poster_genres.scraping import scrape
 
 LINK = poster_link("tt0000001", "UX182_")

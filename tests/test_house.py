@@ -10,12 +10,12 @@ import nbformat
 import papermill
 import pytest
 
-from poster_genres.core import STEPS
-from poster_genres.pipeline import check_in_step
+from poster_genres.lib.runs import STEPS
+from poster_genres.run.pipeline import check_in_step
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 
 
 @pytest.fixture(scope="session")
@@ -39,23 +39,23 @@ def test_environment_is_the_lock_file():
 def test_package_is_in_step(copy):
     check_in_step()
     run(BIN / "nbdev_export", cwd=copy)
-    for module in sorted((copy / "poster_genres").glob("*.py")):
-        assert module.read_text() == (ROOT / "poster_genres" / module.name).read_text(), f"run `make export`: {module.name}"
+    for module in sorted((copy / "poster_genres").rglob("*.py")):
+        assert module.read_text() == (ROOT / module.relative_to(copy)).read_text(), f"run `make export`: {module.name}"
 
 
 def test_readme_is_made_from_the_index():
     text = run(BIN / "jupyter", "nbconvert", "--to", "markdown", "--stdout", "nbs/index.ipynb", cwd=ROOT).stdout
-    expected = re.sub(r"\]\((\w+)\.ipynb\)", r"](nbs/\1.ipynb)", text).replace("](images/", "](nbs/images/")
+    expected = re.sub(r"\]\(([\w/]+)\.ipynb\)", r"](nbs/\1.ipynb)", text).replace("](images/", "](nbs/images/")
     assert (ROOT / "README.md").read_text() == expected, "run `make export`"
 
 
 def test_notebooks_are_clean(copy):
     run(BIN / "nbdev_clean", cwd=copy)
     for notebook in NOTEBOOKS:
-        assert (copy / "nbs" / notebook.name).read_text() == notebook.read_text(), f"run `make export`: {notebook.name}"
+        assert (copy / notebook.relative_to(ROOT)).read_text() == notebook.read_text(), f"run `make export`: {notebook.name}"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebook_is_fit_to_publish(notebook):
     assert notebook.stat().st_size < 1_000_000
     text = notebook.read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_step_declares_its_parameters(step):
         assert entry["help"], name
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebook_passes(notebook):
     done = subprocess.run([BIN / "nbdev_test", "--path", notebook, "--n_workers", "0"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
@@ -96,14 +96,14 @@ def test_wheel_carries_the_notebooks(copy, tmp_path):
     wheel = next(tmp_path.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     for notebook in NOTEBOOKS:
-        assert f"poster_genres/notebooks/{notebook.name}" in names
+        assert f"poster_genres/notebooks/{notebook.relative_to(ROOT / 'nbs').as_posix()}" in names
     assert "poster_genres/notebooks/profiles/demo.yaml" in names and {"poster_genres/notebooks/styles.css", "poster_genres/notebooks/page.js"} <= set(names)
     assert {f"poster_genres/shipped/{name}" for name in ("predictor.tflite", "MODEL_CARD.md", "LICENSE-APACHE")} <= set(names)
 
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
-    script = ("import poster_genres.core as core, sys; print(core.notebooks_folder()); "
-              "from poster_genres.cli import main; sys.exit(main(['run', '--dry-run']))")
+    script = ("import poster_genres.lib.runs as core, sys; print(core.notebooks_folder()); "
+              "from poster_genres.run.cli import main; sys.exit(main(['run', '--dry-run']))")
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(installed), "PATH": ""},
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,10 +10,10 @@ import pytest
 from web_help import draw_posters, misbehaving, read_log, served
 
 from poster_genres import download as download_module
-from poster_genres.core import read_table
+from poster_genres.lib.runs import read_table
 from poster_genres.download import download, recall
 from poster_genres.scraping import scrape
-from poster_genres.web import RECORDS, Memory
+from poster_genres.lib.client import RECORDS, Memory
 
 
 def download_from(url, run, archive):

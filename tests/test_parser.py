@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poster_genres.core import TABLES, write_table
-from poster_genres.replay import IMAGE_HOSTS, LAYOUTS, TMDB_HOSTS, Movie, media_key, poster_link, title_page
+from poster_genres.lib.runs import TABLES, write_table
+from poster_genres.demo.server import IMAGE_HOSTS, LAYOUTS, TMDB_HOSTS, Movie, media_key, poster_link, title_page
 from poster_genres.scraping import TitlePage, parse_title_page, sized
-from poster_genres.web import allowed_host
+from poster_genres.lib.client import allowed_host
 
 HOSTS = (*IMAGE_HOSTS, *TMDB_HOSTS)
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from PIL import Image
 
-import poster_genres.image as image
+import poster_genres.lib.images as image
 import poster_genres.preprocessing as preprocessing
-from poster_genres.core import StepError, read_json, read_run, read_table, write_table
-from poster_genres.image import BadImage, decode, perceptual_hash, pixels
+from poster_genres.lib.runs import StepError, read_json, read_run, read_table, write_table
+from poster_genres.lib.images import BadImage, decode, perceptual_hash, pixels
 from poster_genres.preprocessing import check_alignment, preprocess, read_all
 
 GENRES = [["Drama"], ["War", "Drama"], ["Comedy"], ["Western"]]

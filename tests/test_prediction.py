@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from poster_genres.prediction import ENDINGS, as_text, find_predictor, predict, shipped_predictor
-from poster_genres.studio import made_up_movies, poster_file
+from poster_genres.demo.posters import made_up_movies
+from poster_genres.demo.archive import poster_file
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_text_and_exit_statuses(cli, posters):
 
 def test_who_asks_about_a_poster_waits_for_no_chain(posters):
     "Neither TensorFlow nor Keras nor the notebooks are loaded for the network that comes with the package."
-    code = ("import sys; from poster_genres.cli import main; status = main(['predict', sys.argv[1]]); "
+    code = ("import sys; from poster_genres.run.cli import main; status = main(['predict', sys.argv[1]]); "
             "sys.exit(status or ' '.join({'tensorflow', 'keras', 'papermill', 'nbformat'} & set(sys.modules)) or 0)")
     done = subprocess.run([sys.executable, "-c", code, posters / "plain.jpg"], capture_output=True, text=True)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
@@ -86,7 +87,7 @@ def test_the_readme_shows_what_the_shipped_network_says(tmp_path):
 
 
 def test_an_old_terminal_an_odd_name_and_a_reader_who_has_seen_enough(posters, tmp_path):
-    program, old = [sys.executable, "-m", "poster_genres.cli", "predict"], os.environ | {"PYTHONIOENCODING": "cp1252"}
+    program, old = [sys.executable, "-m", "poster_genres.run.cli", "predict"], os.environ | {"PYTHONIOENCODING": "cp1252"}
     odd = tmp_path / os.fsdecode(b"\xe9t\xe9.jpg")
     try:
         odd.write_bytes((posters / "plain.jpg").read_bytes())

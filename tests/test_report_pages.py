@@ -5,8 +5,8 @@ import browser
 import pytest
 from browser import ROOT
 
-from poster_genres.core import STEPS, update_run, write_json
-from poster_genres.reports import write_comparison, write_report
+from poster_genres.lib.runs import STEPS, update_run, write_json
+from poster_genres.run.report import write_comparison, write_report
 
 SCORE = {"value": 1.36, "low": 1.28, "high": 1.43, "floor": 0.92, "skill": 0.37}
 GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy", "History", "Horror", "Music",

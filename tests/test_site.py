@@ -105,7 +105,7 @@ def address(site):
         yield one
 
 
-SAMPLE = ["index.html", "evaluation.html", "core.html", "guide_parameters.html", "reference.html", "model_card.html"]
+SAMPLE = ["index.html", "evaluation.html", "runs.html", "parameters.html", "reference.html", "model_card.html"]
 
 
 @pytest.mark.parametrize("size, scheme", [("phone", "dark"), ("desk", "light")])
@@ -122,7 +122,7 @@ def test_all_pages_are_whole(address, chrome, pages, size, scheme):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("words, where", [("atomic_path", "core.html#atomic_path"), ("how results are measured", "guide_measuring.html"),
+@pytest.mark.parametrize("words, where", [("atomic_path", "runs.html#atomic_path"), ("how results are measured", "measuring.html"),
                                           ("calibration limits model card", "model_card.html"), ("run the step download", "download.html#run-the-step")])
 def test_search_finds(address, chrome, words, where):
     page = chrome.new_page()
@@ -163,7 +163,7 @@ def test_a_change_to_a_notebook_reaches_package_tests_and_site(tmp_path):
     project = tmp_path / "project"
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", "_docs", "*.egg-info", "__pycache__"))
     (project / ".venv").symlink_to(sys.prefix)
-    notebook = project / "nbs" / "08_pipeline.ipynb"
+    notebook = project / "nbs" / "run" / "pipeline.ipynb"
     text = notebook.read_text(encoding="utf-8")
     assert "The duration as minutes and seconds, such as 1:05." in text
     notebook.write_text(text.replace("{int(seconds) // 60}:{int(seconds)", "{int(seconds) // 60} min {int(seconds)")
@@ -175,11 +175,11 @@ def test_a_change_to_a_notebook_reaches_package_tests_and_site(tmp_path):
 
     assert make("export").returncode == 0
     assert " min {int(seconds)" in (project / "poster_genres" / "pipeline.py").read_text(encoding="utf-8"), "the package follows"
-    failed = make("test-notebook", "NB=08_pipeline")
+    failed = make("test-notebook", "NB=run/pipeline")
     assert failed.returncode != 0 and "1:05" in failed.stdout + failed.stderr, "the notebook's own test notices"
     notebook.write_text(notebook.read_text(encoding="utf-8").replace('== \\"1:05\\"', '== \\"1 min 05\\"').replace('== \\"0:03\\"', '== \\"0 min 03\\"')
                         .replace("about 2:59 left", "about 2 min 59 left").replace("scraping        0:00  300", "scraping      0 min 00  300"), encoding="utf-8")
-    passed = make("export", "test-notebook", "NB=08_pipeline")
+    passed = make("export", "test-notebook", "NB=run/pipeline")
     assert passed.returncode == 0, (passed.stdout + passed.stderr)[-3000:]
     built = make("docs")
     assert built.returncode == 0, built.stderr[-3000:]

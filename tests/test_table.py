@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from poster_genres.catalogue import GENRES, MAPPINGS, count_reasons, read_catalogue
-from poster_genres.core import TABLES, InputError, read_table, write_table
-from poster_genres.image import verify
+from poster_genres.lib.catalogue import GENRES, MAPPINGS, count_reasons, read_catalogue
+from poster_genres.lib.runs import TABLES, InputError, read_table, write_table
+from poster_genres.lib.images import verify
 from poster_genres.manipulation import (PARTS, PHASH_DISTANCE, Wanted, balanced, clean, manipulate, original_sample, oversample,
                                         part_of, same_pictures, waterfall)
-from poster_genres.replay import read_world
+from poster_genres.demo.server import read_world
 
 PACKAGE = Path(__file__).parent.parent / "poster_genres"
 set_hypothesis_home_dir(tempfile.gettempdir())
@@ -71,7 +71,7 @@ def test_any_bytes_are_listed_or_refused(lines):
 
 
 def test_nothing_is_evaluated():
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         calls = {node.func.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         assert not calls & {"eval", "exec"}, path.name
 

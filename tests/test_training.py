@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poster_genres.backbones import LITE, check_sha256, lite_weights, load_lite
-from poster_genres.calibration import load_predictor
-from poster_genres.cnn import predict_rows, read_dataset, train
-from poster_genres.core import InputError, read_json, read_table, write_json, write_table
+from poster_genres.lib.backbones import LITE, check_sha256, lite_weights, load_lite
+from poster_genres.lib.calibration import load_predictor
+from poster_genres.cnn import predict_rows, train
+from poster_genres.preprocessing import read_dataset
+from poster_genres.lib.runs import InputError, read_json, read_table, write_json, write_table
 from poster_genres.evaluation import ask, evaluate, load_network
-from poster_genres.scores import mean_average_precision
+from poster_genres.lib.metrics import mean_average_precision
 
 GENRES = ["Comedy", "Drama", "Horror"]
 

@@ -12,11 +12,11 @@ from web_help import client_for, draw_posters, misbehaving, read_log, served
 
 from poster_genres import download as download_module
 from poster_genres import scraping, web
-from poster_genres.core import InputError, RefusedError, read_table
+from poster_genres.lib.runs import InputError, RefusedError, read_table
 from poster_genres.download import download, fetch_poster
-from poster_genres.replay import poster_link, replay
+from poster_genres.demo.server import poster_link, replay
 from poster_genres.scraping import scrape, web_client
-from poster_genres.web import Manners, WebError, fetch_all
+from poster_genres.lib.client import Manners, WebError, fetch_all
 
 IDS = [f"tt{number:07}" for number in range(1, 31)]
 
@@ -376,13 +376,13 @@ def test_a_port_that_is_taken_is_one_line(archive):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} cannot be used"), replay(archive, port=port):
             pass
-        done = subprocess.run([sys.executable, "-m", "poster_genres.replay", archive, "--port", str(port)],
+        done = subprocess.run([sys.executable, "-m", "poster_genres.demo.server", archive, "--port", str(port)],
                               check=False, capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
 
 
 def test_a_server_does_not_outlive_whoever_started_it(archive):
-    code = f"from poster_genres.replay import replay\nwith replay({archive!r}) as url: print(url, flush=True); input()"
+    code = f"from poster_genres.demo.server import replay\nwith replay({archive!r}) as url: print(url, flush=True); input()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     port = int(parent.stdout.readline().rsplit(":", 1)[1])
     socket.create_connection(("127.0.0.1", port), timeout=5).close()

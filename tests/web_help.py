@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from poster_genres.replay import ReplayServer, read_world
+from poster_genres.demo.server import ReplayServer, read_world
 from poster_genres.scraping import HOSTS
-from poster_genres.web import Client, Manners
+from poster_genres.lib.client import Client, Manners
 
 
 def draw_posters(folder, movies, lacking=0):
