@@ -11,7 +11,7 @@ __all__ = ['Taste', 'TASTES', 'GENRE_IDS', 'SyntheticMovie', 'PosterPalette', 'P
            'screen', 'set_line', 'break_lines', 'set_block', 'set_title', 'shade', 'small_print', 'place_motif',
            'arrange', 'cut_out', 'frame', 'choose_motifs', 'finish', 'draw_poster']
 
-# %% ../../nbs/demo/posters.ipynb #db9db3dc
+# %% ../../nbs/demo/posters.ipynb #ea701640
 import colorsys
 import itertools
 import math
@@ -19,7 +19,6 @@ import random
 import textwrap
 from collections import namedtuple
 from functools import cache, partial
-from pathlib import Path
 
 import matplotlib
 from fonticon_mdi7 import MDI7
@@ -70,7 +69,7 @@ def resized(mask: Image.Image, size: float, tilt: float = 0) -> Image.Image:  # 
     "The mask in another size."
     share = size / max(mask.size)
     mask = mask.resize([max(1, round(side * share)) for side in mask.size], Image.BILINEAR)
-    return mask.rotate(tilt, Image.BICUBIC, expand=True) if tilt else mask
+    return mask.rotate(tilt, Image.BILINEAR, expand=True) if tilt else mask
 
 # %% ../../nbs/demo/posters.ipynb #ec9539e8
 GENRE_IDS = dict(zip((*GENRES, *DROPPED), (28, 12, 16, 35, 80, 99, 18, 10751, 14, 36, 27, 10402, 9648, 10749, 878, 53, 10752, 37, 10770, 10769)))
@@ -185,7 +184,7 @@ sepia 5b422c d9bf94 8c6b48 261a10 f7ead0 8f2d1b;  acid 0d1b12 9be15d 2f6a3f 060d
 # %% ../../nbs/demo/posters.ipynb #def3c7ec
 def choose_palette(genre: str, rng: random.Random) -> PosterPalette:  # the genre whose preferences count, and the source of randomness
     "A palette, more often than not one that the genre prefers, with its hue, saturation and brightness shifted a little."
-    name = rng.choice(TASTES[genre].palettes if rng.random() < 0.55 else list(PALETTES))
+    name = rng.choice(TASTES[genre].palettes if rng.random() < 0.6 else list(PALETTES))
     turn, rich, light = rng.gauss(0, 0.025), rng.uniform(0.75, 1.15), rng.uniform(0.85, 1.1)
     colours = [colorsys.rgb_to_hsv(*colour) for colour in PALETTES[name]]
     colours = [colorsys.hsv_to_rgb((hue + turn) % 1, min(1, saturation * rich), min(255, value * light)) for hue, saturation, value in colours]
@@ -222,12 +221,12 @@ class Page:
         left, top, right, bottom = (min(max(0, round(x)), side) for x, side in zip((left, top, right, bottom), SIZE * 2))
         return luminance(self.image.resize((1, 1), Image.BOX, box=(left, top, max(left + 1, right), max(top + 1, bottom))).getpixel((0, 0)))
 
-# %% ../../nbs/demo/posters.ipynb #f08a4769
+# %% ../../nbs/demo/posters.ipynb #9bf94e97
 @cache
-def texture(
-    name: str,  # "half", "fade", "lines" or "dots"
-) -> Image.Image:
+def texture(name: str) -> Image.Image:  # "half", "fade", "lines", "dots" or "corners"
     "A pattern to multiply masks with, 256 x 256 pixels."
+    if name == "corners":
+        return Image.radial_gradient("L").point([round(max(0, value - 110) * 0.42) for value in range(256)])
     image = Image.linear_gradient("L") if name == "fade" else Image.new("L", (256, 256))
     draw = ImageDraw.Draw(image)
     if name == "half":
@@ -241,9 +240,9 @@ def texture(
 
 
 LOOKS = {name: [layer.split() for layer in layers.split("; ")] for name, layers in {
-    "flat": "0 0 main -", "bright": "0 0 accent -", "folded": "0 0 main -; 0 0 shade half", "print": "9 7 accent -; 0 0 main -", "dawn": "0 0 accent -; 0 0 main fade",
-    "dotted": "0 0 accent -; 0 0 main dots", "striped": "0 0 shade -; 0 0 main lines", "halo": "0 0 accent glow; 0 0 main -",
-    "solid": "12 12 shadow -; 0 0 accent -; 0 0 depth half", "lifted": "3 3 shadow -; 0 0 main -",
+    "flat": "0 0 main -", "bright": "0 0 accent -", "folded": "0 0 main -; 0 0 shade half", "print": "9 7 accent -; 0 0 main -",
+    "dawn": "0 0 accent -; 0 0 main fade", "dotted": "0 0 accent -; 0 0 main dots", "striped": "0 0 shade -; 0 0 main lines",
+    "halo": "0 0 accent glow; 0 0 main -", "solid": "12 12 shadow -; 0 0 accent -; 0 0 depth half", "lifted": "3 3 shadow -; 0 0 main -",
     "sticker": "-5 0 paper -; 5 0 paper -; 0 -5 paper -; 0 5 paper -; 0 0 accent -; 0 0 depth half"}.items()}
 
 
@@ -267,7 +266,7 @@ def paint(page: Page, mask: Image.Image, x: float, y: float, look: str = "flat")
             shape.paste(mask.resize((wide // 8, tall // 8)), (5, 5))
             shape = shape.filter(ImageFilter.GaussianBlur(2)).resize((wide + 80, tall + 80), Image.BILINEAR)
         elif pattern != "-":
-            shape = ImageChops.multiply(mask, texture(pattern).resize(mask.size))
+            shape = ImageChops.multiply(mask, texture(pattern).resize(mask.size, Image.NEAREST))
         page.image.paste(colours[colour], (left + int(dx) - margin, top + int(dy) - margin), shape)
 
 # %% ../../nbs/demo/posters.ipynb #71e3f0ef
@@ -276,7 +275,7 @@ def sky(page: Page, *colours: tuple) -> None:  # from the top down; default: the
     colours = colours or (page.palette.top, page.palette.low)
     column = Image.new("RGB", (1, len(colours)))
     column.putdata(colours)
-    page.image.paste(column.resize((1, HEIGHT), Image.BILINEAR).resize(SIZE))
+    page.image.paste(column.resize((1, HEIGHT), Image.BILINEAR).resize(SIZE, Image.NEAREST))
 
 
 @cache
@@ -312,10 +311,11 @@ def ridge(page: Page, base: float, swing: float, colour: tuple, roughness: float
 SCATTER = {kind: row.split() for kind, row in {
     "rain": "line 110 20 50 paper 90", "sparks": "line 60 8 30 accent 255", "confetti": "square 70 6 14 any 255", "bokeh": "dot 26 16 70 paper 60",
     "stars": "dot 120 1 4 paper 200", "dust": "dot 160 1 6 paper 120", "holes": "dot 7 12 20 ink 255", "orbits": "ring 5 120 420 paper 170",
-    "fog": "glow 9 160 300 paper 128", "nebulae": "glow 4 180 400 accent 90", "twinkle": "star_four_points 24 8 30 paper 255", "notes": "music_note 14 16 36 accent 255",
-    "hearts": "heart 18 10 26 accent 255", "petals": "flower 16 12 26 paper 255", "leaves": "leaf 20 12 26 accent 255",
-    "bats": "bat 9 16 44 ink 255", "birds": "bird 7 12 22 ink 255", "balloons": "balloon 9 30 60 any 255", "clouds": "cloud 6 40 110 paper 255",
-    "path": "dot 18 8 11 accent 255 trail", "paws": "paw 9 20 28 accent 255 trail", "steps": "shoe_print 9 22 32 paper 255 trail"}.items()}
+    "fog": "glow 9 160 300 paper 128", "nebulae": "glow 4 180 400 accent 90", "twinkle": "star_four_points 24 8 30 paper 255",
+    "notes": "music_note 14 16 36 accent 255", "hearts": "heart 18 10 26 accent 255", "petals": "flower 16 12 26 paper 255",
+    "leaves": "leaf 20 12 26 accent 255", "bats": "bat 9 16 44 ink 255", "birds": "bird 7 12 22 ink 255", "balloons": "balloon 9 30 60 any 255",
+    "clouds": "cloud 6 40 110 paper 255", "path": "dot 18 8 11 accent 255 trail", "paws": "paw 9 20 28 accent 255 trail",
+    "steps": "shoe_print 9 22 32 paper 255 trail"}.items()}
 
 
 def _mark(page, mark, x, y, size, fill, lean):
@@ -344,8 +344,8 @@ def scatter(page: Page, kind: str, bottom: float = 0) -> None:  # one of `SCATTE
         fill = rng.choice([(238, 66, 102), (255, 210, 63), (59, 206, 172), (84, 120, 230)]) if colour == "any" else getattr(page.palette, colour)
         _mark(page, mark, x, y, size, (*fill, int(opacity)), lean)
 
-# %% ../../nbs/demo/posters.ipynb #70448db9
-LAND = {"hills": (62, 20, 34, 6, 0.4), "mountains": (130, 42, 95, 18, 0.55), "dunes": (40, 26, 18, 3, 0.25), "mesas": (75, 26, 190, 45, 0.62, 0.24)}
+# %% ../../nbs/demo/posters.ipynb #5acf59eb
+LAND = {"hills": (62, 20, 34, 6, 0.4), "mountains": (130, 42, 95, 18, 0.55), "dunes": (40, 26, 18, 3, 0.25), "mesas": (70, 24, 560, 100, 0.5, 0.09)}
 
 
 def land(page: Page, kind: str) -> None:  # one of `LAND`: the height of the first ridge, from ridge to ridge, swing, calmer by, roughness, cut
@@ -512,7 +512,7 @@ def border(page: Page):  # what to draw on
 
 def screen(page: Page, pattern: str, colour: str, opacity: float) -> None:  # a texture, its colour in the palette, and how much of it there is
     "Lay a texture over the whole page."
-    mask = texture(pattern).resize(SIZE).transpose(page.rng.choice([Image.ROTATE_180, Image.FLIP_LEFT_RIGHT]))
+    mask = texture(pattern).resize(SIZE, Image.BILINEAR).transpose(page.rng.choice([Image.ROTATE_180, Image.FLIP_LEFT_RIGHT]))
     page.image.paste(getattr(page.palette, colour), (0, 0), mask.point([round(value * opacity) for value in range(256)]))
 
 
@@ -533,25 +533,25 @@ sliced DejaVuSans-Bold capitals 0.06 full slice flat;  stencil DejaVuSans-Bold c
 neon DejaVuSans capitals 0.2 even - halo;              inscription STIXGeneralBol capitals 0.12 full - flat
 poster cmb10 capitals 0.05 full - lifted""".strip().replace("\n", ";").split(";"))}
 
-# %% ../../nbs/demo/posters.ipynb #9e2e838d
+# %% ../../nbs/demo/posters.ipynb #b35b7dc4
 @cache
 def _font(face, size):
     "A typeface that comes with matplotlib, at a size in pixels."
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{face}.ttf", size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def set_line(text: str, face: str = "DejaVuSans", tracking: float = 0, bounce: bool = False, size: int = 56) -> Image.Image:  # in pixels
     "A line of type as a mask, cropped to its letters; `tracking` is the space between letters as a share of the size."
-    font, x = _font(face, size), size
-    mask = Image.new("L", (round(font.getlength(text) + len(text) * size * tracking) + 2 * size, size * 2))
-    for k, part in enumerate(text if tracking else [text]):
-        tile = Image.new("L", (round(font.getlength(part)) + size, size * 2))
+    font, parts, x = _font(face, size), text if tracking else [text], size
+    widths = list(map(font.getlength, parts))
+    mask = Image.new("L", (round(sum(widths) + len(text) * size * tracking) + 2 * size, size * 2))
+    for k, (part, wide) in enumerate(zip(parts, widths)):
+        tile = Image.new("L", (round(wide) + size, size * 2))
         ImageDraw.Draw(tile).text((size / 2, size * 1.3), part, font=font, anchor="ls", fill=255)
         if bounce:
-            tile = tile.rotate((-1) ** k * (4 + 3 * (k % 3)), Image.BICUBIC, translate=(0, (-1) ** k * 3))
+            tile = tile.rotate((-1) ** k * (4 + 3 * (k % 3)), Image.BILINEAR, translate=(0, (-1) ** k * 3))
         mask.paste(255, (round(x - size / 2), 0), tile)
-        x += font.getlength(part) + tracking * size
+        x += wide + tracking * size
     return mask.crop(mask.getbbox() or (0, 0, 1, 1))
 
 # %% ../../nbs/demo/posters.ipynb #4c400cab
@@ -604,7 +604,7 @@ def shade(page: Page):  # what to draw on
     colour = page.palette.ink if page.brightness(24, top, 340, bottom) < 125 else page.palette.paper
     fade = texture("fade").point([round(min(255, value * 1.6) * 0.75) for value in range(256)])
     fade = fade.transpose(Image.FLIP_TOP_BOTTOM) if page.title_on_top else fade
-    page.image.paste(colour, (0, 0 if page.title_on_top else top - 30), fade.resize((WIDTH, bottom - top + 30)))
+    page.image.paste(colour, (0, 0 if page.title_on_top else top - 30), fade.resize((WIDTH, bottom - top + 30), Image.BILINEAR))
 
 
 def _small(page, text, y, tall, widest, align=0.5, face="DejaVuSans", narrow=0.62):
@@ -633,7 +633,6 @@ LAYOUTS = {"hero": [(0.5, 0.5, 0.68), (0.22, 0.2, 0.4), (0.79, 0.22, 0.4), (0.79
            "tower": [(0.5, 0.27, 0.45), (0.5, 0.73, 0.42), (0.17, 0.5, 0.3), (0.83, 0.5, 0.34)],
            "ring": [(0.5, 0.5, 0.45), *((0.5 + 0.38 * math.sin(k * math.pi / 5), 0.5 - 0.4 * math.cos(k * math.pi / 5), 0.13) for k in range(10))],
            "tiles": [(0.2 + 0.3 * (k % 3), 0.16 + 0.33 * (k // 3), 0.23) for k in range(9)]}
-_REPEATING = ("ring", "tiles")
 
 # %% ../../nbs/demo/posters.ipynb #e2b2e033
 def _eyes(page, x, y, size):
@@ -656,7 +655,7 @@ def place_motif(page: Page, motif: str, x: float, y: float, size: float, look: s
 # %% ../../nbs/demo/posters.ipynb #2a635c16
 def arrange(page: Page, motifs: list[str], layout: str, looks: list[str]) -> None:  # of the hero, and of the others
     "Draw the motifs in the places of the layout, the hero first."
-    repeats, tall = layout in _REPEATING, page.ground + 10 - page.top
+    repeats, tall = len(LAYOUTS[layout]) > 4, page.ground + 10 - page.top
     for k, (x, y, share) in enumerate(LAYOUTS[layout][:None if repeats else len(motifs)]):
         x, y, size = x * WIDTH, page.top + y * tall, share * min(WIDTH, 1.25 * tall) * (1 if repeats else page.rng.uniform(0.92, 1.08))
         if layout == "tiles":
@@ -692,19 +691,18 @@ def frame(page: Page, shape: str) -> None:  # one of `FRAMES`: a radius, and whi
     page.draw.rounded_rectangle(box, radius and radius + 7, outline=page.palette.accent, width=3, corners=corners)
     page.image.paste(picture, (30, top), mask)
 
-# %% ../../nbs/demo/posters.ipynb #14d256c6
+# %% ../../nbs/demo/posters.ipynb #f98c5c6a
 _COMMON = {"Drama": 4, "Comedy": 3, "Thriller": 2, "Action": 2, "Romance": 2}
-LEFT_OUT, BORROWED = 0.06, 0.06
+LEFT_OUT, BORROWED = 0.05, 0.05
 
 
 def choose_motifs(genres: list[str], rng: random.Random) -> list[str]:  # the movie's genres, and the source of randomness
     "The motifs of a poster, the hero first: mostly one for each genre, sometimes one that does not belong."
     chosen = [rng.choice(TASTES[genre].motifs) for genre in genres if rng.random() >= LEFT_OUT]
-    if len(genres) == 1 and rng.random() < 0.4:
+    if len(genres) == 1 and rng.random() < 0.5:
         chosen.append(rng.choice(TASTES[genres[0]].motifs))
     if rng.random() < BORROWED or not chosen:
         chosen.append(rng.choice(TASTES[rng.choice(GENRES)].motifs))
-    rng.shuffle(chosen)
     return list(dict.fromkeys(chosen))[:4]
 
 # %% ../../nbs/demo/posters.ipynb #3b3a7034
@@ -712,8 +710,7 @@ def finish(page: Page, old: bool = False) -> Image.Image:  # whether the poster 
     "The page as a poster of 182 x 268 pixels, with darker corners and grain."
     image = page.image.resize((WIDTH // 2, HEIGHT // 2), Image.LANCZOS)
     image = Image.blend(image, Image.new("RGB", image.size, (196, 164, 110)), 0.2 if old else 0)
-    corners = Image.radial_gradient("L").point([round(max(0, value - 110) * 0.42) for value in range(256)]).resize(image.size)
-    image.paste((0, 0, 0), (0, 0), corners)
+    image.paste((0, 0, 0), (0, 0), texture("corners").resize(image.size, Image.BILINEAR))
     noise = Image.frombytes("L", image.size, page.rng.randbytes(image.width * image.height))
     return Image.blend(image, Image.merge("RGB", [noise] * 3), page.rng.uniform(0.02, 0.05))
 
@@ -722,10 +719,10 @@ def _draw_picture(page, genres):
     "Draw all but the words: scene, effects and motifs."
     rng = page.rng
     SCENES[rng.choice(TASTES[genres[0] if rng.random() < 0.9 else rng.choice(GENRES)].scenes)](page)
-    effects = [rng.choice(TASTES[genre].effects) for genre in genres if rng.random() < 0.7]
+    effects = [rng.choice(TASTES[genre].effects) for genre in genres if rng.random() < 0.75]
     for name in filter(_BEHIND.__contains__, effects):
         EFFECTS[name](page)
-    motifs, layout = choose_motifs(genres, rng), rng.choices([*LAYOUTS, "cutout"], (4, 4, 3, 3, 3, 2, 1, 2))[0]
+    motifs, layout = choose_motifs(genres, rng), rng.choices([*LAYOUTS, "cutout"], (5, 5, 2, 4, 4, 1, 1, 2))[0]
     if layout == "cutout":
         cut_out(page, motifs)
     else:
@@ -733,10 +730,8 @@ def _draw_picture(page, genres):
     for name in itertools.filterfalse(_BEHIND.__contains__, effects):
         EFFECTS[name](page)
 
-# %% ../../nbs/demo/posters.ipynb #f1c539cc
-def draw_poster(
-    movie: SyntheticMovie,  # what the poster is for
-) -> Image.Image:
+# %% ../../nbs/demo/posters.ipynb #c52daedf
+def draw_poster(movie: SyntheticMovie) -> Image.Image:  # what the poster is for
     "The movie's poster: 182 x 268 pixels, RGB, the same every time."
     rng = random.Random(movie.chance)
     genres, align = sorted(movie.genres, key=lambda genre: rng.random() * _COMMON.get(genre, 1)), rng.choice([0, 0.5, 0.5])
