@@ -132,7 +132,7 @@ def _at(value, *path):
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
-# %% ../nbs/01_scraping.ipynb #69225c5a
+# %% ../nbs/01_scraping.ipynb #03d23bb2
 _TAG = re.compile(r"""</?[a-z](?:[^<>"']*+(?:"[^"]*+"|'[^']*+')?+){0,50}+>|<""", re.I)
 
 
@@ -140,13 +140,13 @@ def _tidied(page):
     "The text of the page, in which every tag is whole; what stands in its scripts stays as it is."
     if isinstance(page, bytes):
         page = page.decode("utf-8", "replace")
-    kept = []
-    for piece in re.split("</script", page[:2_000_000], flags=re.I):
+    kept, page = [], "<".join(page[:2_000_000].split("<", 30_000)[:30_000])
+    for piece in re.split("</script", page, flags=re.I):
         text, *script = re.split(r"(?=<script\b[^<>]*+>)", piece, maxsplit=1, flags=re.I)
         first, *commented = text.split("<!--")
         text = first + "".join(part.partition("-->")[2] for part in commented)
         kept.append(_TAG.sub(lambda tag: tag[0] if len(tag[0]) > 1 else "&lt;", text) + "".join(script))
-    return "<".join("</script".join(kept).split("<", 60_000)[:60_000])
+    return "</script".join(kept)
 
 
 class WorthReading(ElementFilter):

@@ -42,7 +42,7 @@ def test_every_fault_has_an_expected_outcome():
 @pytest.mark.parametrize("fault", OUTCOMES)
 def test_fault(archive, tmp_path, fault):
     with served(archive, faults={fault: "/robots.txt" if fault == "robots" else "/images/"}, log=tmp_path / "log") as url:
-        client = client_for(url, tmp_path / "posters", attempts=2, read_timeout=0.3 if fault == "stall" else 5, total_timeout=1 if fault == "drip" else 20, largest=1_000_000)
+        client = client_for(url, tmp_path / "posters", attempts=2, read_timeout=0.3 if fault == "stall" else 5, total_timeout=1 if fault == "drip" else 20, max_bytes=1_000_000)
         if fault in {*BLOCKS, "come_tomorrow"} - {"forbidden"}:
             with pytest.raises(RefusedError, match=OUTCOMES[fault]):
                 fetch_poster(client, LINK)

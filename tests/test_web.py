@@ -403,15 +403,14 @@ def test_a_proxy_is_used_with_all_protections(on_the_web, tmp_path):
     with listener:
         on_the_web.setenv("HTTPS_PROXY", url.replace("//", "//us:them@"))
         client = without_rules(site_client(""))
-        host = client.host("www.imdb.com")
-        host.pool.timeout, started = 5, time.monotonic()
+        started = time.monotonic()
         on_the_web.setattr(client_module, "_addresses", lambda host: {"10.0.0.1"})
         assert "leads to 10.0.0.1" in client.fetch(title(IDS[0])).reason and not asked
         on_the_web.setattr(client_module, "_addresses", lambda host: {"8.8.8.8"})
         hasty = client_module.Client(client.hosts, policy=ClientPolicy(total_timeout=0.5, attempts=1, connect_timeout=0.5))
         assert hasty.fetch(title(IDS[0]), obey=False).reason and time.monotonic() - started < 4
     said = b"".join(asked)
-    assert said.startswith(b"CONNECT www.imdb.com:443 ") and b"Proxy-Authorization: Basic" in said and b"secret" not in said
+    assert said.startswith(b"CONNECT www.imdb.com:443 ") and b"proxy-authorization: basic" in said.lower() and b"secret" not in said
 
 
 def test_a_proxy_of_another_kind_is_one_line(on_the_web):
