@@ -43,11 +43,11 @@ OURS = """
 import sys, pandas as pd
 from pathlib import Path
 from poster_genres.download import fetch_posters
-from poster_genres.lib.client import Client, Manners
+from poster_genres.lib.client import Client, ClientPolicy
 ids, out, url, connections, rate = Path(sys.argv[1]).read_text().split(), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
 movies = pd.DataFrame({"imdb_id": ids, "poster_link": [f"https://m.media-amazon.com/images/M/{i}.jpg" for i in ids]})
-client = Client(["m.media-amazon.com"], url, manners=Manners(connections=connections, rate=rate))
-table, _ = fetch_posters(movies, client, out / "posters", out / "run", connections)
+client = Client(["m.media-amazon.com"], url, out / "posters", ClientPolicy(connections=connections, rate=rate), ending=".jpg")
+table, _ = fetch_posters(movies, client, out / "run", connections)
 print((table.status == "ok").sum())
 """
 THEIRS = """

@@ -3,19 +3,19 @@ import io
 
 import pytest
 from PIL import Image
-from web_help import client_for, draw_posters, misbehaving, read_log, served
+from web_help import client_for, draw_posters, fetch_poster, misbehaving, read_log, served
 
 from poster_genres import download as download_module
 from poster_genres import scraping
 from poster_genres.lib.runs import RefusedError, read_table
-from poster_genres.download import check_poster, download, fetch_poster
+from poster_genres.download import check_poster, download
 from poster_genres.lib.images import BadImage
-from poster_genres.demo.server import DEAD_ENDS, FAULTS, NO_IMAGES, ODD_IMAGES, ON_THE_LINE, REFUSALS, TROUBLES, fault_of, poster_link
+from poster_genres.demo.server import BLOCKS, DEAD_ENDS, FAULTS, NO_IMAGES, ODD_IMAGES, ON_THE_LINE, TROUBLES, fault_of, poster_link
 from poster_genres.scraping import scrape
 
 LINK = poster_link("tt0000001", "UX182_")
-OUTCOMES = {  # fault: what the poster's row says; None: a poster. Refusals are RefusedErrors.
-    "challenge": "answers with a challenge", "forbidden": "forbids it", "captcha": "answers with a captcha", "consent": "a consent form",
+OUTCOMES = {  # fault: what the poster's row says; None: a poster. Blocks are RefusedErrors.
+    "challenge": "answers with a challenge", "forbidden": "answers 403", "captcha": "answers with a captcha", "consent": "a consent form",
     "robots": "in its robots.txt", "come_tomorrow": "asks us to come back",
     "error": "answers 500", "unavailable": "answers 503", "too_many": "answers 429", "too_many_until": "answers 429",
     "stall": "did not answer in time", "cut": "the line broke", "drip": "takes too long", "slow": None,
@@ -35,23 +35,23 @@ def archive(tmp_path_factory):
 
 
 def test_every_fault_has_an_expected_outcome():
-    assert set(OUTCOMES) == set(FAULTS) == {*REFUSALS, *TROUBLES, *ON_THE_LINE, *DEAD_ENDS, *NO_IMAGES, *ODD_IMAGES}
+    assert set(OUTCOMES) == set(FAULTS) == {*BLOCKS, *TROUBLES, *ON_THE_LINE, *DEAD_ENDS, *NO_IMAGES, *ODD_IMAGES}
     assert set(KEPT) == {name for name, reason in OUTCOMES.items() if reason is None}
 
 
 @pytest.mark.parametrize("fault", OUTCOMES)
 def test_fault(archive, tmp_path, fault):
     with served(archive, faults={fault: "/robots.txt" if fault == "robots" else "/images/"}, log=tmp_path / "log") as url:
-        client = client_for(url, attempts=2, read_timeout=0.3 if fault == "stall" else 5, total_timeout=1 if fault == "drip" else 20, largest=1_000_000)
-        if fault in REFUSALS or fault == "come_tomorrow":
+        client = client_for(url, tmp_path / "posters", attempts=2, read_timeout=0.3 if fault == "stall" else 5, total_timeout=1 if fault == "drip" else 20, max_bytes=1_000_000)
+        if fault in {*BLOCKS, "come_tomorrow"} - {"forbidden"}:
             with pytest.raises(RefusedError, match=OUTCOMES[fault]):
-                fetch_poster(client, LINK, tmp_path / "posters")
+                fetch_poster(client, LINK)
             assert len(read_log(tmp_path / "log")) == (fault != "robots")
             return
-        fetched = fetch_poster(client, LINK, tmp_path / "posters")
-        again = fetch_poster(client, LINK, tmp_path / "posters")
+        fetched = fetch_poster(client, LINK)
+        again = fetch_poster(client, LINK)
     if OUTCOMES[fault] is None:
-        assert fetched.kept == KEPT[fault] and fetched.path.is_file() and fetched.reason is None
+        assert fetched.facts["kept"] == KEPT[fault] and client.memory.path(LINK).is_file() and fetched.reason is None
         assert again == fetched and len(read_log(tmp_path / "log")) == 1
     else:
         assert OUTCOMES[fault] in fetched.reason and not list(tmp_path.rglob("*.jpg"))
@@ -71,7 +71,7 @@ def test_a_moving_picture_that_ends_too_early_is_kept_or_refused(kind):
             check_poster(data[:end])
         except BadImage:
             refused += 1
-    assert refused > 50 and check_poster(data)[1].startswith("first frame")
+    assert refused > 50 and check_poster(data)["kept"].startswith("first frame")
 
 
 SHARES = {"error": 0.04, "unavailable": 0.02, "too_many": 0.004, "cut": 0.05, "gone": 0.03, "away": 0.02, "circle": 0.005, "truncated": 0.03,
@@ -84,7 +84,7 @@ LASTING = {"gone", "away", "circle", "truncated", "mislabelled", "empty", "vecto
 def test_random_faults_lose_nothing_that_could_be_had(tmp_path, monkeypatch, movies):
     archive, run = draw_posters(tmp_path / "archive", movies, lacking=movies // 20), tmp_path / "runs" / "run"
     for module in (scraping, download_module):
-        monkeypatch.setattr(module, "web_client", lambda url, *args, **kwargs: client_for(url, cache=args[1], connections=8, attempts=5))
+        monkeypatch.setattr(module, "site_client", lambda url, connections, cache, *args: client_for(url, cache, connections=8, attempts=5))
         misbehaving(monkeypatch, module, faults=SHARES)
     scrape(run, archive=archive, missing="all")
     download(run, archive=archive)

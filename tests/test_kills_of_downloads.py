@@ -1,19 +1,19 @@
 """A download that is killed again and again ends with the files and the table of one that nobody disturbed."""
+import json
 import multiprocessing
 import random
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import pytest
 from web_help import draw_posters, misbehaving, read_log, served
 
 from poster_genres import download as download_module
 from poster_genres.lib.runs import read_table
-from poster_genres.download import download, recall
+from poster_genres.download import download
 from poster_genres.scraping import scrape
-from poster_genres.lib.client import RECORDS, Memory
+from poster_genres.lib.client import Memory
 
 
 def download_from(url, run, archive):
@@ -21,22 +21,17 @@ def download_from(url, run, archive):
     @contextmanager
     def elsewhere(*_):
         yield url
-    download_module.replay = elsewhere
+    download_module.stand_in = elsewhere
     download(run, archive=archive)
 
 
-def completed(folder):
-    "The links of the posters that are complete."
-    if not (folder / RECORDS).exists():
-        return set()
-    with closing(sqlite3.connect(folder / RECORDS)) as database:
-        links = [link for link, in database.execute("select link from records")]
-    memory = Memory(folder)
-    complete = {link for link in links if memory.path(link, ".jpg").exists()}
-    assert len(complete) == len(list(folder.glob("*/[0-9a-f]*.jpg"))), "a poster without a record"
-    assert all(recall(memory, link) for link in complete), "a poster that is not what its record says"
-    if memory.database:  # nothing was recorded yet: nothing was opened
-        memory.database.close()
+def completed(folder, links):
+    "Those of the links whose posters are complete."
+    memory = Memory(folder, ".jpg")
+    complete = {link for link in links if memory.path(link).exists()}
+    assert len(complete) == len(list(folder.glob("*/[0-9a-f]*.jpg"))), "a poster of another link"
+    assert all(memory.get(link).sha256 for link in complete), "a poster without a record, or that is not what its record says"
+    assert all(json.loads(path.read_text()) for path in folder.glob("*/[0-9a-f]*.json")), "half a record"
     return complete
 
 
@@ -55,6 +50,7 @@ def test_killed_downloads(tmp_path, monkeypatch, kills):
     misbehaving(monkeypatch, download_module, faults={"truncated": 0.05})
     download(tmp_path / "quiet" / "run", archive=archive)
 
+    links = set(read_table(tmp_path / "quiet" / "run" / "movies.parquet").poster_link.dropna())
     run, before, done, struck = tmp_path / "killed" / "run", Counter(), set(), 0
     with served(archive, faults={"truncated": 0.05, "slow": "/t/p/"}, log=log) as url:
         posters = next((tmp_path / "quiet" / "cache").iterdir()).name
@@ -70,7 +66,7 @@ def test_killed_downloads(tmp_path, monkeypatch, kills):
             asked = Counter(entry.path for entry in read_log(log))
             again = {path for path in asked if asked[path] > before[path]} & {link.split(".org")[1] for link in done}
             assert not again, "a poster that was complete was fetched again"
-            before, done = asked, completed(posters)
+            before, done = asked, completed(posters, links)
     assert struck >= kills // 2, "too few kills came before the end"
     assert (run / "posters.parquet").read_bytes() == (tmp_path / "quiet" / "run" / "posters.parquet").read_bytes()
     assert contents(posters) == contents(tmp_path / "quiet" / "cache")

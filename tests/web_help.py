@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from poster_genres.demo.server import ReplayServer, read_world
-from poster_genres.scraping import HOSTS
-from poster_genres.lib.client import Client, Manners
+from poster_genres.demo.server import StandInServer, index_archive
+from poster_genres.download import check_poster
+from poster_genres.lib.client import Client, ClientPolicy
+from poster_genres.lib.sites import API_HOSTS, POSTER_HOSTS, TITLE_HOSTS
+
+HOSTS = (*TITLE_HOSTS, *API_HOSTS, *POSTER_HOSTS)
 
 
 def draw_posters(folder, movies, lacking=0):
@@ -45,7 +48,7 @@ def read_log(log):
 @contextmanager
 def served(archive, catalogue="", faults=None, log=""):
     "The address of a server in a thread of this process, which starts sooner than one of its own."
-    server = ReplayServer(read_world(archive, catalogue), faults=faults, log=log)
+    server = StandInServer(index_archive(archive, catalogue), faults=faults, log=log)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -57,9 +60,14 @@ def served(archive, catalogue="", faults=None, log=""):
 
 def misbehaving(monkeypatch, module, **options):
     "Makes the step in `module` meet a server with these faults."
-    monkeypatch.setattr(module, "replay", lambda archive, catalogue="": served(archive, catalogue, **options))
+    monkeypatch.setattr(module, "stand_in", lambda archive, catalogue="": served(archive, catalogue, **options))
 
 
-def client_for(url, cache="", **manners):
+def client_for(url, cache="", **limits):
     "A client in a hurry."
-    return Client(HOSTS, url, cache, Manners(**{"pause": 0.02, "read_timeout": 5} | manners), "Use -p source tmdb.")
+    return Client(HOSTS, url, cache, ClientPolicy(**{"back_off": 0.02, "read_timeout": 5} | limits), "Use -p source tmdb.", ending=".jpg")
+
+
+def fetch_poster(client, link):
+    "What step 2 does with one link."
+    return client.fetch(link, check_poster)
