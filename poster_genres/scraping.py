@@ -282,7 +282,7 @@ def check_overlap(
     usable = movies[movies.reason.isna()]
     if usable.empty:
         raise InputError(f"none of the catalogue's {len(movies):,} rows can be used: the first is set aside as {movies.reason[0]!r}")
-    if posters is not None and posters.isdisjoint(usable.imdb_id):
+    if posters is not None and not usable.imdb_id.isin(list(posters)).any():
         raise InputError(f"none of the catalogue's {len(usable):,} movies has a poster in the archive: the catalogue has ids "
                          f"such as {usable.imdb_id.iloc[0]}, the archive posters such as {min(posters)}.jpg")
 
@@ -388,7 +388,7 @@ def movies_table(
     rows = []
     for imdb_id, aside in zip(movies.imdb_id, movies.reason):
         if isinstance(aside, str):
-            rows.append(("set aside", aside, None, None, None, None))
+            rows.append(("rejected", aside, None, None, None, None))
         elif imdb_id in out:
             rows.append(("left out", out[imdb_id], None, None, None, None))
         else:

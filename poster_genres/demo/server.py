@@ -99,7 +99,7 @@ def read_world(
     movies = {}
     for movie in filter(None, map(_movie, _rows(path))):
         movies.setdefault(movie.imdb_id, movie)
-    paths = {media_key(imdb_id): imdb_id for imdb_id in posters | movies.keys()}
+    paths = {media_key(imdb_id): imdb_id for imdb_id in {*posters, *movies}}
     return World(Path(archive), movies, posters, paths | {_key(m.poster): m.imdb_id for m in movies.values() if m.poster})
 
 

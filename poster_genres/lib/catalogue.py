@@ -6,7 +6,8 @@
 __all__ = ['GENRES', 'DROPPED', 'MAPPINGS', 'TMDB_NUMBERS', 'COLUMN_NAMES', 'USUAL_NAMES', 'translate', 'genre_name',
            'parse_genres', 'genres_of', 'normalise_id', 'id_of', 'Columns', 'recognise', 'told_columns',
            'title_and_year', 'Dialect', 'Source', 'Row', 'Understood', 'count_reasons', 'read_catalogue', 'genre_names',
-           'multi_hot', 'Posters', 'poster_id', 'scan_posters', 'find_posters', 'genre_folders', 'find_catalogue']
+           'multi_hot', 'count_genres', 'Posters', 'poster_id', 'scan_posters', 'find_posters', 'genre_folders',
+           'find_catalogue']
 
 # %% ../../nbs/lib/catalogue.ipynb #efe22281
 import ast
@@ -673,6 +674,17 @@ def multi_hot(
     for row, found in enumerate(genres):
         matrix[row, [column[name] for name in found if name in column]] = 1
     return matrix
+
+
+def count_genres(
+    genres: list[list[str]],  # the genres of each movie
+    repeats: list[int] | None = None,  # how often each movie comes; default: once
+) -> pd.Series:
+    "How many movies have each genre, repeats counted, in the order of the genres' columns."
+    counts = Counter()
+    for names, times in zip(genres, [1] * len(genres) if repeats is None else repeats):
+        counts.update(dict.fromkeys(names, int(times)))
+    return pd.Series(counts, genre_names(genres), dtype=int)
 
 # %% ../../nbs/lib/catalogue.ipynb #12c85889
 class Posters(NamedTuple):
