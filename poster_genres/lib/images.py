@@ -118,50 +118,54 @@ def _first_look(data):
         except BROKEN:
             continue
 
-# %% ../../nbs/lib/images.ipynb #820f2d47
-def open_image(data):
+# %% ../../nbs/lib/images.ipynb #38b299d3
+def open_image(
+    data: bytes,  # what claims to be an image
+) -> Image.Image:
     "The Pillow image in `data`, not decoded yet. Raises `BadImage` when there is none, or when it would be too much work."
     if not data:
         raise BadImage("empty file")
     if data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_WEB_PAGE):
         raise BadImage("a web page, not an image")
-    if (start := data[:65_536].find(b"\xff\xd8\xff")) > 0 and not _entries(data):
+    entries, pixels_at = _entries(data)
+    if not entries and (start := data[:65_536].find(b"\xff\xd8\xff")) > 0:
         data = data[start:]
-    if _entries(data) > 100_000:
+        entries, pixels_at = _entries(data)
+    if entries > 100_000:
         raise BadImage("its header has more entries than are safe to read")
-    with _quiet():
-        image = _first_look(data)
+    image = _first_look(data)
     if image is None:
         raise BadImage(f"no image in a known format, begins with {data[:8]!r}")
-    size = image.width * image.height
-    scans = data.count(b"\xff\xda") if image.format in ("JPEG", "MPO", "TIFF") else 1
-    if size > MOST_PIXELS * (4 if image.format in ("JPEG", "MPO") else 1) or scans > 20 and scans * size > _MOST_SCANNED:
+    jpeg, size = image.format in ("JPEG", "MPO"), image.width * image.height
+    one_scan = jpeg and not image.info.get("progressive") and data[pixels_at + 4:pixels_at + 5] >= bytes([image.layers])
+    scans = 1 if one_scan or not (jpeg or image.format == "TIFF") else data.count(b"\xff\xda")
+    if size > MOST_PIXELS * (4 if jpeg else 1) or scans > 12 and scans * size > _MOST_SCANNED:
         raise BadImage("claims more pixels than are safe to decode")
     return image
 
-# %% ../../nbs/lib/images.ipynb #f70156f5
+# %% ../../nbs/lib/images.ipynb #65ef5061
 def _entries(data):
-    "How many entries the file's header claims, or pieces that are read one by one; 0 when it is of no known format."
+    "How many entries the file's header claims, or pieces that are read one by one, 0 for no known format; and where a JPEG's pixels begin."
     if data.startswith(b"\xff\xd8\xff"):
         return _pieces(data, 2, ">H", 2, 2)
     if data.startswith(b"\x89PNG"):
         return _pieces(data, 8, ">I", 0, 12)
     if data[:4] in (b"II*\0", b"MM\0*") and len(data) > 8:
-        return _tiff_entries(data, "<" if data[:1] == b"I" else ">")
+        return _tiff_entries(data, "<" if data[:1] == b"I" else ">"), 0
     if data.startswith(b"GIF8"):
-        return len(data) // 100  # its blocks may be of two bytes, and ten million bytes are no poster
+        return len(data) // 100, 0  # its blocks may be of two bytes, and ten million bytes are no poster
     if data.startswith(b"BM"):
-        return len(data) // 20 if data[30:31] in (b"\1", b"\2") else 1  # run lengths are decoded by a slow program
-    return int(data.startswith(b"RIFF") or data[4:8] == b"ftyp" or data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL", b"II", b"MM")))
+        return len(data) // 20 if data[30:31] in (b"\1", b"\2") else 1, 0  # run lengths are decoded by a slow program
+    return int(data.startswith((b"RIFF", b"\xff\x0a", b"\0\0\0\x0cJXL", b"II", b"MM")) or data[4:8] == b"ftyp"), 0
 
 
 def _pieces(data, place, form, offset, besides):
-    "How many pieces follow each other from `place` on, each with its length at `offset` and so many bytes `besides`; JPEG's end at its pixels."
+    "How many pieces follow each other from `place` on, each with its length at `offset` and so many bytes `besides`, and where they end."
     count = 0
     while place + 8 <= len(data) and count <= 100_000 and data[place:place + 2] != b"\xff\xda":
         place += struct.unpack_from(form, data, place + offset)[0] + besides
         count += 1
-    return max(1, count)
+    return max(1, count), place
 
 
 def _tiff_entries(data, order):
@@ -204,7 +208,9 @@ def decode(
     at_least: tuple[int, int] | None = None,  # a JPEG may be decoded smaller, but not below this; None: full size
 ) -> Image.Image:
     "The picture, upright and in RGB. Raises `BadImage` when there is none, or when it is not whole."
-    return _decode(open_image(source if isinstance(source, bytes) else _content(source)), at_least)
+    data = source if isinstance(source, bytes) else _content(source)
+    with _quiet():
+        return _decode(open_image(data), at_least)
 
 
 def _content(path):
@@ -225,14 +231,13 @@ def _content(path):
 def _decode(image, at_least=None):
     "The opened picture, upright and in RGB. Raises `BadImage` when it is not whole."
     try:
-        with _quiet():
-            if at_least:
-                turned = image.getexif().get(0x0112, 1) >= 5  # stored on its side
-                image.draft(None, at_least[::-1] if turned else at_least)
-            if image.width * image.height > MOST_PIXELS:  # a JPEG: half the size is a quarter of the pixels
-                image.draft(None, (image.width // 2, image.height // 2))
-            image.load()
-            return _to_rgb(image)
+        if at_least:
+            turned = image.getexif().get(0x0112, 1) >= 5  # stored on its side
+            image.draft(None, at_least[::-1] if turned else at_least)
+        if image.width * image.height > MOST_PIXELS:  # a JPEG: half the size is a quarter of the pixels
+            image.draft(None, (image.width // 2, image.height // 2))
+        image.load()
+        return _to_rgb(image)
     except BROKEN as error:
         raise BadImage(f"damaged image: {error}") from None
 
@@ -263,9 +268,11 @@ def verify(
     data: bytes,  # what claims to be an image
 ) -> ImageFacts:
     "The facts about the image in `data`, which was decoded to its last pixel. Raises `BadImage` with the reason."
-    image = open_image(data)
-    stored = {"width": image.width, "height": image.height, "mode": image.mode}
-    return ImageFacts(sha256=hashlib.sha256(data).hexdigest(), phash=perceptual_hash(_decode(image)), bytes=len(data), **stored)
+    with _quiet():
+        image = open_image(data)
+        stored = {"width": image.width, "height": image.height, "mode": image.mode}
+        picture = _decode(image)
+    return ImageFacts(sha256=hashlib.sha256(data).hexdigest(), phash=perceptual_hash(picture), bytes=len(data), **stored)
 
 # %% ../../nbs/lib/images.ipynb #4bda924b
 FITS = ("stretch", "pad", "crop")

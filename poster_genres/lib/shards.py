@@ -39,7 +39,7 @@ def load_arrays(
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
-# %% ../../nbs/lib/shards.ipynb #ad569f8f
+# %% ../../nbs/lib/shards.ipynb #031b539d
 def _shard_files(items, folder, key, size):
     "The shards of `items`, each with the path of its file; files of other shards are deleted."
     shards = [items[start:start + size] for start in range(0, len(items), size)]
@@ -51,10 +51,16 @@ def _shard_files(items, folder, key, size):
 
 
 def _make(function, shard, path, save):
-    "Do the work of one shard, and write its file."
+    "Do the work of one shard, and write its file; the result."
     result = function(shard)
     with atomic_path(path) as temporary:
         save(temporary, result)
+    return result
+
+
+def _make_file(*work):
+    "The same in a worker: what is in the file need not be sent."
+    _make(*work)
 
 # %% ../../nbs/lib/shards.ipynb #23b1ef9a
 def worker_count(
@@ -75,7 +81,7 @@ def leave_with_parent() -> bool:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     return True
 
-# %% ../../nbs/lib/shards.ipynb #45af2c9a
+# %% ../../nbs/lib/shards.ipynb #d9c5b958
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
@@ -100,7 +106,7 @@ def map_shards(
         try:
             for shard, path in files:
                 for later in islice(ahead, 2 * workers + 1 - len(waiting)):
-                    waiting[later[1]] = pool.submit(_make, function, *later, save)
+                    waiting[later[1]] = pool.submit(_make_file, function, *later, save)
                 yield _result(waiting.pop(path, None), function, shard, path, save, load)
                 bar.update(len(shard))
         except BrokenProcessPool:
@@ -113,11 +119,12 @@ def map_shards(
 
 
 def _result(future, function, shard, path, save, load):
-    "The result in the shard's file, which is made here when no worker makes it or when it is damaged."
+    "The result of a shard: from its file, or made here when no worker makes it or when the file is damaged."
     if future:
         future.result()
-    try:
-        return load(path)
-    except _DAMAGED:
-        _make(function, shard, path, save)
-        return load(path)
+    if path.exists():
+        try:
+            return load(path)
+        except _DAMAGED:
+            path.unlink()
+    return _make(function, shard, path, save)
