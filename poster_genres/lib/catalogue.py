@@ -301,7 +301,7 @@ def _from_cp1252(error):
     except UnicodeDecodeError:
         return found.decode("latin-1"), error.end
 
-# %% ../../nbs/lib/catalogue.ipynb #0568e03d
+# %% ../../nbs/lib/catalogue.ipynb #20501c18
 _QUOTING = {"doubled": {}, "backslash": {"escapechar": "\\"}, "letters": {"quoting": csv.QUOTE_NONE}}
 
 
@@ -322,7 +322,7 @@ def _dialect(lines, told):
         for mark in ",\t;|":
             if len(line) < 1_000_000 and recognise(next(csv.reader([line], delimiter=mark), []), told):
                 rest = lines[number:]
-                ways = ("letters", "doubled") if mark in "\t|" and not _wrapped(rest, mark) else ("doubled", "backslash")
+                ways = ("letters", "doubled") if mark in "\t|" and not _wrapped(rest, mark) else ("backslash", "doubled") if '\\"' in "".join(rest) else ("doubled",)
                 return max((Dialect(number, mark, quotes) for quotes in ways), key=lambda dialect: _right_rows(rest, dialect))
     return None
 
@@ -366,7 +366,7 @@ class _Lines:
         self.taken = []
         return first, self.number
 
-# %% ../../nbs/lib/catalogue.ipynb #2b56300f
+# %% ../../nbs/lib/catalogue.ipynb #f0300278
 def _rows(source, dialect, is_row):
     "Yields each row's cells and a remark: which lines it spans, or that a quotation mark was never closed."
     lines = _Lines(source, is_row)
@@ -391,7 +391,8 @@ def _row_test(dialect, columns, place):
         for cells in (plain, next(dialect.read([line]), [])):
             if len(cells) == columns and _ID.fullmatch(cells[place].strip(' "')):
                 return True
-        return len(plain) >= columns and any(re.fullmatch(r'"?tt0*[1-9]\d{0,8}"?', cell.strip()) for cell in plain)
+        like_id = [re.fullmatch(r'"?tt(?=\d{7})0*[1-9]\d{0,8}"?', cell.strip()) is not None for cell in plain]
+        return any(like_id) if len(plain) >= columns else len(plain) > 1 and like_id[place:place + 1] == [True]
     return is_row
 
 # %% ../../nbs/lib/catalogue.ipynb #f05cf02c
