@@ -52,7 +52,7 @@ def test_every_dialect_reads_the_same(movies, columns, separator, encoding, nota
         path.write_bytes(text.getvalue().encode(encoding))
         table = read_catalogue(path)
         Path(folder, "posters").mkdir()
-        Path(folder, "posters", "tt0000000.jpg").touch()
+        Path(folder, "posters", "tt12345678.jpg").touch()
         served = read_world(folder, path).movies
     assert list(table.imdb_id) == list(served), "the server that stands in for the web knows the movies that step 1 asks it for"
     assert list(table.imdb_id) == [f"tt{number:07}" for number, _, _ in movies]
@@ -160,7 +160,7 @@ def test_ids_of_other_kinds(tmp_path, columns, kind, ids):
     assert set(find_posters(tmp_path, kind=kind)) & set(ids) == {ids[0]}, "kinds do not mix"
 
 
-lone = st.sampled_from(['"', '"A', 'A"', '"A" B', 'A, B', '"A, B"', '""', "A", "A\n", '"A\nplot"'])
+lone = st.sampled_from(['"', '"A', 'A"', '"A" B', 'A, B', '"A, B"', '""', "A", 'plot "told" again'])
 
 
 @quickly

@@ -366,7 +366,7 @@ class _Lines:
         self.taken = []
         return first, self.number
 
-# %% ../../nbs/lib/catalogue.ipynb #f0300278
+# %% ../../nbs/lib/catalogue.ipynb #2b56300f
 def _rows(source, dialect, is_row):
     "Yields each row's cells and a remark: which lines it spans, or that a quotation mark was never closed."
     lines = _Lines(source, is_row)
@@ -391,8 +391,7 @@ def _row_test(dialect, columns, place):
         for cells in (plain, next(dialect.read([line]), [])):
             if len(cells) == columns and _ID.fullmatch(cells[place].strip(' "')):
                 return True
-        like_id = [re.fullmatch(r'"?tt(?=\d{7})0*[1-9]\d{0,8}"?', cell.strip()) is not None for cell in plain]
-        return any(like_id) if len(plain) >= columns else len(plain) > 1 and like_id[place:place + 1] == [True]
+        return len(plain) >= columns and any(re.fullmatch(r'"?tt0*[1-9]\d{0,8}"?', cell.strip()) for cell in plain)
     return is_row
 
 # %% ../../nbs/lib/catalogue.ipynb #f05cf02c
