@@ -1,5 +1,8 @@
 """From posters to pixels: killed and resumed, the same bytes whoever works, and checks that stop what is wrong."""
+import io
+import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,8 +17,9 @@ from PIL import Image
 import poster_genres.lib.images as image
 import poster_genres.preprocessing as preprocessing
 from poster_genres.lib.runs import StepError, read_json, read_run, read_table, write_table
-from poster_genres.lib.images import BadImage, decode, perceptual_hash, pixels
-from poster_genres.preprocessing import check_alignment, preprocess, read_all
+from poster_genres.lib.images import BadImage, contact_sheet, decode, perceptual_hash, pixels, verify
+from poster_genres.lib.shards import map_shards
+from poster_genres.preprocessing import check_alignment, preprocess, read_dataset, write_images
 
 GENRES = [["Drama"], ["War", "Drama"], ["Comedy"], ["Western"]]
 
@@ -59,15 +63,46 @@ def test_bad_posters_are_named(whole):
 
 def same_dataset(one, other):
     return all((one / "dataset" / name).read_bytes() == (other / "dataset" / name).read_bytes()
-               for name in ("images.npy", "genres.npy", "genres.json", "index.parquet", "failed.json"))
+               for name in ("images.npy", "genres.npy", "genres.json", "images.json", "index.parquet", "failed.json"))
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_any_number_of_workers_gives_the_same_bytes(whole, workers):
+def test_any_number_of_workers_gives_the_same_bytes(whole, tmp_path, workers):
     sample = read_table(whole / "sample.parquet")
-    shards = list(read_all([str(whole / path) for path in sample.path], 96, 144, workers=workers))
-    expected = np.load(whole / "dataset/images.npy", mmap_mode="r")
-    assert np.array_equal(np.concatenate([images for images, _ in shards]), expected)
+    write_images(tmp_path / "images.npy", [str(whole / path) for path in sample.path], 96, 144, workers=workers)
+    assert (tmp_path / "images.npy").read_bytes() == (whole / "dataset/images.npy").read_bytes()
+
+
+# ---- shards ----
+
+def doubled(numbers):
+    "What workers do in the tests below: they end by force at 13 while the file `deadly` is there."
+    if 13 in numbers and os.path.exists(os.environ.get("DEADLY", "")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "bad" in numbers:
+        raise KeyError("bad")
+    return {"doubled": 2 * np.array(numbers), "process": np.array([os.getpid()])}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_a_killed_worker_costs_a_shard(tmp_path, monkeypatch):
+    deadly = tmp_path / "deadly"
+    deadly.touch()
+    monkeypatch.setenv("DEADLY", str(deadly))
+    with pytest.raises(StepError, match=r"ended from outside.* of 10 shards are done .*run the step again"):
+        list(map_shards(doubled, list(range(40)), tmp_path / "shards", size=4, workers=2))
+    there = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir() if not path.name.startswith(".")}
+    deadly.unlink()
+    found = list(map_shards(doubled, list(range(40)), tmp_path / "shards", size=4, workers=2))
+    assert np.array_equal(np.concatenate([shard["doubled"] for shard in found]), 2 * np.arange(40))
+    assert os.getpid() not in {int(shard["process"][0]) for shard in found}, "the work was done by workers"
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
+    assert len(now) == 10 and there.items() <= now.items(), "what was done is not done again"
+
+
+def test_an_error_of_the_work_is_told_as_it_is(tmp_path):
+    with pytest.raises(KeyError, match="bad"):
+        list(map_shards(doubled, [1, 2, 3, "bad", 5, 6, 7, 8], tmp_path / "shards", size=2, workers=2))
 
 
 PROGRAM = "import sys; from poster_genres.preprocessing import preprocess; preprocess(sys.argv[1], workers=int(sys.argv[2]))"
@@ -78,10 +113,10 @@ PROGRAM = "import sys; from poster_genres.preprocessing import preprocess; prepr
 def test_killed_and_called_again(whole, archive, tmp_path, monkeypatch, workers):
     run = make_run(tmp_path / "run", archive, 600)
     (run / "sample.parquet").write_bytes((whole / "sample.parquet").read_bytes())
-    log = run / "dataset/images.log"
+    folder = run / "dataset/images.shards"
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, run, str(workers)], stderr=subprocess.DEVNULL)
     deadline = time.time() + 60
-    while not (log.exists() and log.read_text().count("\n") > 3) and time.time() < deadline:
+    while not (folder.exists() and len(list(folder.glob("0*"))) > 3) and time.time() < deadline:
         time.sleep(0.005)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
@@ -89,24 +124,24 @@ def test_killed_and_called_again(whole, archive, tmp_path, monkeypatch, workers)
     assert not psutil.wait_procs(children, timeout=20)[1], "a worker outlived its parent"
     assert read_run(run)["steps"]["preprocessing"]["state"] == "running" and not (run / "dataset/index.parquet").exists()
 
-    shards = log.read_text().count("\n") - 1
+    shards = len(list(folder.glob("0*")))
     opened = []
-    monkeypatch.setattr(preprocessing, "read_shard", lambda paths, *words: opened.extend(paths) or image.read_shard(paths, *words))
+    monkeypatch.setattr(preprocessing, "read_shard", lambda paths, **words: opened.extend(paths) or image.read_shard(paths, **words))
     done = preprocess(run, workers=1)
-    assert shards >= 3 and len(opened) <= 600 - 64 * shards, "a shard that was there was made again"
+    assert shards >= 3 and len(opened) <= 600 - 64 * (shards - 1) - 24, "a shard that was there was made again"
     assert done["out"] == 598 and same_dataset(run, whole)
-    assert not log.exists() and not log.with_suffix(".part").exists()
+    assert not folder.exists()
 
 
 def test_another_size_begins_anew(whole, archive, tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", archive, 200)
     calls = []
 
-    def third_fails(paths, *words):
+    def third_fails(paths, **words):
         calls.append(len(paths))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return image.read_shard(paths, *words)
+        return image.read_shard(paths, **words)
 
     monkeypatch.setattr(preprocessing, "read_shard", third_fails)
     with pytest.raises(KeyboardInterrupt):
@@ -134,7 +169,7 @@ def test_the_originals_scaling_stops_the_chain(archive, tmp_path, monkeypatch):
 def test_rows_that_slipped_are_found(whole, tmp_path, slip):
     run = tmp_path / "run"
     (run / "dataset").mkdir(parents=True)
-    for name in ("sample.parquet", "half.jpg", "dataset/images.npy", "dataset/genres.npy", "dataset/genres.json", "dataset/index.parquet"):
+    for name in ("sample.parquet", "half.jpg", "dataset/images.npy", "dataset/genres.npy", "dataset/genres.json", "dataset/images.json", "dataset/index.parquet"):
         (run / name).write_bytes((whole / name).read_bytes())
     assert check_alignment(run) == 16
     array = np.load(run / f"dataset/{slip}.npy")
@@ -150,6 +185,64 @@ def test_perceptual_hash_is_imagehashs(archive):
     assert len(pictures) > 95
     for picture in pictures:
         assert perceptual_hash(picture) == str(imagehash.phash(picture))
+
+
+def as_file(picture, format, **options):
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF"])
+def test_every_format_is_the_same_picture(format):
+    poster = Image.linear_gradient("L").convert("RGB").resize((120, 180))
+    data = as_file(poster, format)
+    assert np.abs(np.asarray(decode(data), int) - np.asarray(poster)).mean() < 4 and verify(data)[3:5] == (120, 180)
+    assert pixels(data, 96, 144).shape == (144, 96, 3)
+
+
+@pytest.mark.parametrize("numbers", [np.float32, np.uint16, np.int32])
+@pytest.mark.parametrize("white", [1, 255, 1023, 4095, 65_535])
+def test_numbers_are_scaled_by_their_range(numbers, white):
+    grey = np.linspace(0, 255, 120 * 180).reshape(180, 120)
+    data = as_file(Image.fromarray((grey / 255 * white).astype(numbers)), "TIFF")
+    error = np.abs(np.asarray(decode(data).convert("L"), float) - grey).mean()
+    assert error < 1.5 or white == 1 and numbers is not np.float32, error
+
+
+def repeated_scans(scans):
+    "A progressive JPEG of 1500 x 1500 with its last scan repeated."
+    data = as_file(Image.effect_noise((1500, 1500), 90), "JPEG", progressive=True, quality=30)
+    return data[:-2] + data[data.rindex(b"\xff\xda"):-2] * scans + data[-2:]
+
+
+BOMBS = {"scans": lambda: repeated_scans(600),
+         "markers": lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 3_000_000 + as_file(Image.new("L", (9, 9)), "JPEG")[2:],
+         "chunks": lambda: as_file(Image.new("L", (9, 9)), "PNG")[:33] + (b"\0\0\0\0IDAT" + struct.pack(">I", 0x35AF061E)) * 3_000_000,
+         "values": lambda: b"II*\0\x08\0\0\0" + struct.pack("<H", 5000) + struct.pack("<HHII", 700, 1, 10_000_000, 8) * 5000 + b"\0" * 10_000_000,
+         "blocks": lambda: b"GIF89a\x09\0\x09\0\0\0\0" + (b"\x21\xfe\1a\0") * 4_000_000,
+         "pixels": lambda: as_file(Image.new("L", (6000, 6000)), "PNG")}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_files_that_make_much_work_are_refused(name):
+    data = BOMBS[name]()
+    started = time.process_time()
+    with pytest.raises(BadImage):
+        verify(data)
+    assert time.process_time() - started < 3
+
+
+def test_labels_and_sheets_have_bounds():
+    started = time.process_time()
+    sheet = contact_sheet([Image.new("RGB", (20, 30))] * 2000, ["word " * 20_000 + "\n" + "x" * 100_000] * 2000, columns=2)
+    assert time.process_time() - started < 5 and max(sheet.size) < 3100
+
+
+def test_dataset_says_how_posters_were_fitted(archive, tmp_path):
+    run = make_run(tmp_path / "run", archive, 80)
+    preprocess(run, width=24, height=36, fit="pad")
+    assert read_dataset(run).fit == "pad" and read_json(run / "dataset/images.json") == {"width": 24, "height": 36, "fit": "pad"}
 
 
 # ---- real posters ----
@@ -176,7 +269,5 @@ def test_real_posters_of_every_mode(poster_archive):
 def test_real_dataset(poster_archive, tmp_path):
     "All ten thousand: two workers, none lost."
     paths = sorted((poster_archive / "posters").iterdir())
-    read = failed = 0
-    for images, reasons in read_all([str(path) for path in paths], 96, 144, workers=2):
-        read, failed = read + len(images), failed + len(reasons) - reasons.count(None)
-    assert read == len(paths) == 10_000 and failed == 0
+    reasons, counts = write_images(tmp_path / "images.npy", [str(path) for path in paths], 96, 144, workers=2)
+    assert len(reasons) == reasons.count("") == 10_000 and counts.sum() == 10_000 * 96 * 144 * 3

@@ -1,9 +1,13 @@
 """From catalogue to sample: nothing vanishes, nothing leaks, and the real catalogues give the known counts."""
 import ast
 import csv
+import gzip
 import io
 import json
+import subprocess
+import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from poster_genres.lib.catalogue import GENRES, MAPPINGS, count_reasons, read_catalogue
+from poster_genres.lib.catalogue import GENRES, MAPPINGS, count_reasons, find_posters, read_catalogue, scan_posters
 from poster_genres.lib.runs import TABLES, InputError, read_table, write_table
 from poster_genres.lib.images import verify
-from poster_genres.manipulation import (PARTS, PHASH_DISTANCE, Wanted, balanced, clean, manipulate, original_sample, oversample,
-                                        part_of, same_pictures, waterfall)
+from poster_genres.manipulation import PARTS, PHASH_DISTANCE, Wanted, attrition, balanced, clean, manipulate, near_duplicates, part_of
+from poster_genres.original_order import original_sample, oversample
 from poster_genres.demo.server import read_world
 
 PACKAGE = Path(__file__).parent.parent / "poster_genres"
@@ -48,7 +52,7 @@ def test_every_dialect_reads_the_same(movies, columns, separator, encoding, nota
         path.write_bytes(text.getvalue().encode(encoding))
         table = read_catalogue(path)
         Path(folder, "posters").mkdir()
-        Path(folder, "posters", "tt0000000.jpg").touch()
+        Path(folder, "posters", "tt12345678.jpg").touch()
         served = read_world(folder, path).movies
     assert list(table.imdb_id) == list(served), "the server that stands in for the web knows the movies that step 1 asks it for"
     assert list(table.imdb_id) == [f"tt{number:07}" for number, _, _ in movies]
@@ -76,6 +80,128 @@ def test_nothing_is_evaluated():
         assert not calls & {"eval", "exec"}, path.name
 
 
+ROWS = [("tt0040321", "The Paper Moon", ["Drama", "Music"], 1994), ("tt0040322", "Café \"Noir\"", ["Crime"], None), ("tt123456789", "Late, Later", ["Science Fiction"], 2020)]
+
+
+def table_of(columns, separator=",", quoting=csv.QUOTE_MINIMAL, **words):
+    "The rows above as text: `columns` maps a column's name to what it holds of a movie."
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, quoting=quoting, lineterminator="\n", **words)
+    writer.writerow(columns)
+    writer.writerows([cell(*row) for cell in columns.values()] for row in ROWS)
+    return text.getvalue()
+
+
+def number(imdb_id):
+    return imdb_id.removeprefix("tt").lstrip("0")
+
+
+tmdb_objects = lambda i, t, g, y: json.dumps([{"id": 1, "name": name} for name in g])
+usual = {"imdb_id": lambda i, t, g, y: i, "title": lambda i, t, g, y: t, "genres": lambda i, t, g, y: "|".join(g), "year": lambda i, t, g, y: y or ""}
+python_objects = usual | {"genres": lambda i, t, g, y: str([{"id": 1, "name": name} for name in g])}
+# every layout that the guide names, with how it is written
+LAYOUTS = {
+    "The Movies Dataset (movies_metadata.csv)": lambda: table_of({"adult": lambda *_: "False", **python_objects, "id": lambda *_: 862, "poster_path": lambda *_: "/a.jpg"}),
+    "MovieGenre.csv": lambda: table_of({"imdbId": lambda i, *_: number(i), "Title": lambda i, t, g, y: f"{t} ({y})" if y else t, "Genre": lambda i, t, g, y: "|".join(g),
+                                        "Poster": lambda *_: "https://m.media-amazon.com/images/M/a.jpg"}).encode("cp1252"),
+    "IMDb title.basics.tsv": lambda: table_of({"tconst": lambda i, *_: i, "titleType": lambda *_: "movie", "primaryTitle": lambda i, t, g, y: t, "originalTitle": lambda *_: "x",
+                                               "startYear": lambda i, t, g, y: y or "\\N", "genres": lambda i, t, g, y: ",".join(g)}, "\t", csv.QUOTE_NONE, quotechar=None),
+    "TMDB's million rows": lambda: table_of({"id": lambda *_: 862, "title": usual["title"], "release_date": lambda i, t, g, y: f"{y}-05-01" if y else "", "imdb_id": usual["imdb_id"],
+                                             "poster_path": lambda *_: "/a.jpg", "genres": lambda i, t, g, y: ", ".join(g)}),
+    "MovieLens with links": lambda: table_of({"movieId": lambda *_: 1, "title": lambda i, t, g, y: f"{t} ({y})" if y else t, "genres": usual["genres"], "imdbId": lambda i, *_: number(i), "tmdbId": lambda *_: 862}),
+    "OMDb": lambda: table_of({"Title": usual["title"], "Year": usual["year"], "Genre": lambda i, t, g, y: ", ".join(g), "Poster": lambda *_: "N/A", "imdbID": usual["imdb_id"]}),
+    "MM-IMDb and other JSON": lambda: json.dumps([{"imdb_id": i, "title": t, "genres": g, "year": y} for i, t, g, y in ROWS]),
+    "JSON by id": lambda: json.dumps({i: {"title": t, "genres": g, "year": y} for i, t, g, y in ROWS}),
+    "JSON lines": lambda: "\n".join(json.dumps({"id": i, "name": t, "genres": [{"name": name} for name in g], "year": y}) for i, t, g, y in ROWS),
+    "one column a genre": lambda: table_of({"Id": usual["imdb_id"], "title": usual["title"], "year": usual["year"], **{name: lambda i, t, g, y, name=name: int(name in g) for name in GENRES}}),
+    "numpy's lists": lambda: table_of(usual | {"genres": lambda i, t, g, y: str(np.array(g))}),
+    "TMDB's numbers": lambda: table_of(usual | {"genre_ids": lambda i, t, g, y: [{"Drama": 18, "Music": 10402, "Crime": 80, "Science Fiction": 878}[name] for name in g], "genres": lambda *_: ""}),
+    "other capitals, links as ids": lambda: table_of({"IMDB_ID": lambda i, *_: f"https://www.imdb.com/title/{i}/", "TITLE": usual["title"], "Genres": lambda i, t, g, y: "/".join(g).lower(), "Year": usual["year"]}),
+    "semicolons, sep= before": lambda: "sep=;\n" + table_of(usual, ";"),
+    "bars": lambda: table_of(usual | {"genres": lambda i, t, g, y: ", ".join(g)}, "|"),
+    "a remark before, the header twice": lambda: "# exported\n\n" + table_of(usual) + table_of(usual).splitlines()[0] + "\n",
+    "backslash before quotes": lambda: table_of(usual, doublequote=False, escapechar="\\", quoting=csv.QUOTE_NONNUMERIC),
+    "UTF-16": lambda: table_of(usual, "\t").encode("utf-16"),
+    "gzip": lambda: gzip.compress(table_of(usual).encode()),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layout_is_read(tmp_path, name):
+    data = LAYOUTS[name]()
+    (tmp_path / "any").write_bytes(data if isinstance(data, bytes) else data.encode())
+    table = read_catalogue(tmp_path / "any")
+    used, understood = table[table.reason.isna()], table.attrs["understood"]
+    assert list(used.imdb_id) == [row[0] for row in ROWS] and list(used.title) == [row[1] for row in ROWS], understood
+    assert [sorted({"Sci-Fi": "Science Fiction"}.get(name, name) for name in names) for names in used.genres] == [sorted(row[2]) for row in ROWS]
+    assert [None if pd.isna(year) else int(year) for year in used.year] == [row[3] for row in ROWS]
+    assert understood.kind == "imdb" and len(understood.lines()) == 2 and understood.rows - understood.used == ("twice" in name)
+
+
+def test_zip_and_parquet_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "any", "w") as packed:
+        packed.writestr("__MACOSX/x", "x" * 10_000)
+        packed.writestr("folder/movies.csv", table_of(usual))
+    pd.DataFrame(ROWS, columns=["tconst", "title", "genres", "year"]).to_parquet(tmp_path / "other")
+    for name in ("any", "other"):
+        table = read_catalogue(tmp_path / name)
+        assert list(table.imdb_id) == [row[0] for row in ROWS] and list(table.genres) == [row[2] for row in ROWS] and table.reason.isna().all()
+
+
+@pytest.mark.parametrize("columns, kind, ids", [("id,title,genres", "number", ["862", "863"]), ("filename,title,genre", "name", ["moon-1", "b_2"]), ("Nr,name,kind", "number", ["862", "863"])])
+def test_ids_of_other_kinds(tmp_path, columns, kind, ids):
+    written = {"number": ["862", "863.0"], "name": ["moon-1.jpg", "b_2.PNG"]}[kind]
+    (tmp_path / "any.csv").write_text(f"{columns}\n{written[0]},A,Drama\n{written[1]},B,War\n../x,C,War\n")
+    table = read_catalogue(tmp_path / "any.csv", "id=nr,genres=kind" if "kind" in columns else "")
+    assert table.attrs["understood"].kind == kind and list(table.imdb_id[:2]) == ids and table.reason[2].startswith("malformed: id is '../x'")
+    (tmp_path / "images").mkdir()
+    for name in ("862.jpg", "moon-1.JPG", "tt0000863.png"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    assert set(find_posters(tmp_path, kind=kind)) & set(ids) == {ids[0]}, "kinds do not mix"
+
+
+lone = st.sampled_from(['"', '"A', 'A"', '"A" B', 'A, B', '"A, B"', '""', "A", 'plot "told" again'])
+
+
+@quickly
+@given(st.lists(st.tuples(st.integers(1, 9_999_999), lone, st.sampled_from(["Drama", "War|Drama", ""])), min_size=1, max_size=12, unique_by=lambda row: row[0]), st.sampled_from(",\t;|"))
+def test_no_row_is_swallowed(rows, mark):
+    "Rows as careless programs write them, without any quoting: each id is used, or its line is rejected with a reason."
+    lines = [f"tt{number:07}{mark}{title}{mark}{genres}" for number, title, genres in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "any.csv")
+        path.write_text("\n".join([mark.join(["imdb_id", "title", "genres"]), *lines]))
+        table = read_catalogue(path)
+    known = set(table.imdb_id.dropna())
+    assert list(table.row) == list(range(len(table))) and len(table) >= len(rows)
+    for imdb_id in {f"tt{number:07}" for number, _, _ in rows} - known:
+        assert table.reason.fillna("").str.startswith("malformed").sum() >= len({f"tt{number:07}" for number, _, _ in rows} - known), imdb_id
+
+
+@quickly
+@given(st.lists(st.sampled_from(["posters/{}.jpg", "posters/{}.JPEG", "posters/a/b/{}.png", "posters/{} (1).webp", "posters/Movie {{imdb-{}}}.jpg"]), min_size=1, max_size=8))
+def test_every_file_is_a_poster_or_has_a_reason(patterns):
+    with tempfile.TemporaryDirectory() as folder:
+        for number, pattern in enumerate(patterns, 1):
+            path = Path(folder, pattern.format(f"tt{number:07}"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        Path(folder, "posters", "odd.txt").touch()
+        found = scan_posters(folder)
+        assert set(found.files) == {f"tt{number:07}" for number in range(1, len(patterns) + 1)}
+        assert len(found.files) + len(found.unused) == sum(path.is_file() for path in Path(folder).rglob("*"))
+
+
+@pytest.mark.slow
+def test_a_million_rows_fit_in_memory(tmp_path):
+    with open(tmp_path / "any.csv", "w") as file:
+        file.write("imdb_id,title,genres,overview,poster_path,release_date\n")
+        file.writelines(f'tt{number:07},A Movie {number},"Drama, War","{"plot " * 40}",/poster{number}.jpg,1990-01-01\n' for number in range(1, 1_000_001))
+    script = "import sys, resource; from poster_genres.lib.catalogue import read_catalogue; print(len(read_catalogue(sys.argv[1])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    rows, memory = map(int, subprocess.run([sys.executable, "-c", script, tmp_path / "any.csv"], capture_output=True, text=True, check=True).stdout.split())
+    assert rows == 1_000_000 and memory < 1_500_000, f"{memory} kB"
+
+
 # ---- the split ----
 
 hashes = st.integers(0, 2**64 - 1)
@@ -100,7 +226,7 @@ def tables(draw):
 @quickly
 @given(tables(), st.sampled_from(["none", "repeat", "weights"]), st.floats(0, 0.6), st.floats(0, 0.3), st.integers(0, 2**32 - 1), st.randoms())
 def test_no_picture_and_no_movie_on_two_sides(table, balance, test_share, validation_share, seed, random):
-    split = balanced(table.assign(group=same_pictures(table)), balance, 0.5, 4, test_share, validation_share, seed)
+    split = balanced(table.assign(group=near_duplicates(table)), balance, 0.5, 4, test_share, validation_share, seed)
     assert split.imdb_id.is_unique
     bits = np.array([int(value, 16) for value in table.phash], np.uint64)
     same = (np.bitwise_count(bits[:, None] ^ bits[None]) <= PHASH_DISTANCE) | (table.sha256.to_numpy()[:, None] == table.sha256.to_numpy()[None])
@@ -110,16 +236,16 @@ def test_no_picture_and_no_movie_on_two_sides(table, balance, test_share, valida
     assert (split.repeats[outside] == 1).all() and (split.weight[outside] == 1).all()
     order = random.sample(range(len(table)), len(table))
     mixed = table.iloc[order].reset_index(drop=True)
-    again = balanced(mixed.assign(group=same_pictures(mixed)), balance, 0.5, 4, test_share, validation_share, seed)
+    again = balanced(mixed.assign(group=near_duplicates(mixed)), balance, 0.5, 4, test_share, validation_share, seed)
     assert dict(zip(again.imdb_id, again.part)) == dict(zip(split.imdb_id, split.part))
 
 
 @quickly
 @given(tables(), st.integers(1, 3))
 def test_a_movie_moves_only_with_its_group(table, fewer):
-    before = table.assign(group=same_pictures(table))
+    before = table.assign(group=near_duplicates(table))
     rest = table.iloc[fewer:].reset_index(drop=True)
-    after = rest.assign(group=same_pictures(rest))
+    after = rest.assign(group=near_duplicates(rest))
     alone = before.group.groupby(before.group).transform("size") == 1
     stays = after[after.imdb_id.isin(before.imdb_id[alone])]
     assert (stays.imdb_id == stays.group).all(), "a movie whose picture is its own keeps its part, whoever comes or goes"
@@ -128,7 +254,7 @@ def test_a_movie_moves_only_with_its_group(table, fewer):
 @quickly
 @given(tables(), st.integers(0, 2**32 - 1))
 def test_what_the_original_never_saw(table, seed):
-    table = table.assign(group=same_pictures(table))
+    table = table.assign(group=near_duplicates(table))
     sample = original_sample(table, 0.3, 20, 5, seed)
     seen = set(sample.group[sample.part.isin(["train", "validation"])])
     assert not seen & set(sample.group[sample.part == "unseen"])
@@ -140,7 +266,7 @@ def test_what_the_original_never_saw(table, seed):
 def made_up_run(folder, count=300, seed=0):
     "A run folder after two steps, with every kind of row."
     chance = np.random.default_rng(seed)
-    status = chance.choice(["found", "set aside", "left out", "failed"], count, p=[0.85, 0.05, 0.05, 0.05])
+    status = chance.choice(["found", "rejected", "left out", "failed"], count, p=[0.85, 0.05, 0.05, 0.05])
     movies = pd.DataFrame({"row": range(count), "imdb_id": [f"tt{number:07}" for number in range(1, count + 1)], "title": "A Movie", "year": 1990,
                            "genres": [list(chance.choice([*GENRES, "Sci-Fi", "Short", "TV Movie"], chance.integers(1, 4), replace=False)) for _ in range(count)],
                            "status": status, "reason": np.where(status == "found", None, "no id")}).reindex(columns=TABLES["movies"].names)
@@ -153,13 +279,13 @@ def made_up_run(folder, count=300, seed=0):
 
 
 @pytest.mark.parametrize("balance", ["none", "repeat", "weights"])
-def test_every_row_has_a_fate(tmp_path, balance):
+def test_every_row_is_in_the_sample_or_excluded(tmp_path, balance):
     movies = made_up_run(tmp_path)
     done = manipulate(tmp_path, balance=balance)
-    fates, sample = read_table(tmp_path / "fates.parquet"), read_table(tmp_path / "sample.parquet")
-    assert list(fates.row) == list(movies.row)
-    assert set(fates.imdb_id[fates.rule.isna()]) == set(sample.imdb_id) and len(sample) == done["out"]
-    table = waterfall(fates, fates.rule)
+    excluded, sample = read_table(tmp_path / "exclusions.parquet"), read_table(tmp_path / "sample.parquet")
+    assert list(excluded.row) == list(movies.row)
+    assert set(excluded.imdb_id[excluded.stage.isna()]) == set(sample.imdb_id) and len(sample) == done["out"]
+    table = attrition(excluded)
     assert table.left.iloc[-1] == len(sample) and table.removed.sum() + len(sample) == len(movies)
     assert not {name for genres in sample.genres for name in genres} - set(GENRES)
 
@@ -169,7 +295,7 @@ def test_same_seed_same_rows(tmp_path, balance):
     made_up_run(tmp_path)
     samples = {}
     for seed in (0, 1, 0):
-        manipulate(tmp_path, balance=balance, balance_share=1.0, fraction=0.4, seed=seed)
+        manipulate(tmp_path, balance=balance, balance_share=1.0, seed=seed)
         samples.setdefault(seed, []).append((tmp_path / "sample.parquet").read_bytes())
     assert samples[0][0] == samples[0][1]
     assert (samples[0][0] == samples[1][0]) == (balance == "weights"), "weights know no chance"
@@ -181,7 +307,7 @@ def archive_tables(folder, catalogue):
     "What steps 1 and 2 would hand on for the archive's own posters; pictures are not opened, so each is like no other."
     have = {path.stem for path in (folder / "posters").iterdir()}
     movies = read_catalogue(folder / catalogue)
-    movies["status"] = np.where(movies.reason.notna(), "set aside", np.where(movies.imdb_id.isin(have), "found", "left out"))
+    movies["status"] = np.where(movies.reason.notna(), "rejected", np.where(movies.imdb_id.isin(have), "found", "left out"))
     posters = pd.DataFrame({"imdb_id": sorted(have), "path": [f"posters/{name}.jpg" for name in sorted(have)], "sha256": None, "phash": None, "status": "ok"})
     return movies, posters
 
@@ -190,9 +316,9 @@ def test_real_movies_metadata(poster_archive):
     movies, posters = archive_tables(poster_archive, "movies_metadata.csv")
     assert count_reasons(movies.reason) == {"no genre": 2437, "repeated id": 30, "no id": 17, "malformed": 3} and len(movies) == 45_466
     assert list(movies.row[movies.reason.fillna("").str.startswith("malformed")]) == [19_730, 29_503, 35_587]
-    table, rule = clean(movies, posters)
+    table, excluded = clean(movies, posters)
     counts = table.genres.explode().value_counts()
-    assert len(table) == 9_552 == rule.isna().sum() and len(counts) == 18
+    assert len(table) == 9_552 == excluded.stage.isna().sum() and len(counts) == 18
     assert (counts["Drama"], counts["Music"], counts["Western"]) == (4306, 364, 110), "counted whole: Music is not in Musical"
     parts = [part_of(imdb_id) for imdb_id in table.imdb_id]
     assert [parts.count(part) for part in PARTS] == [6749, 895, 1908]
@@ -202,20 +328,20 @@ def test_real_movies_metadata(poster_archive):
 def test_real_movie_genre(poster_archive):
     movies, posters = archive_tables(poster_archive, "MovieGenre.csv")
     assert (movies.status == "found").sum() == 9_603, "397 of the posters are of movies that this catalogue does not know"
-    table, rule = clean(movies, posters)
-    gone = rule[movies.status == "found"].dropna()
+    table, excluded = clean(movies, posters)
+    gone = excluded[movies.status == "found"].dropna(subset="stage")
     assert len(table) == 9_600 and table.genres.explode().nunique() == 18
-    assert gone.value_counts().to_dict() == {"genre left out: only Short": 2, "genre left out: only Sport": 1}
+    assert gone.value_counts().to_dict() == {("genre left out", "only Short"): 2, ("genre left out", "only Sport"): 1}
     assert {name for genres in movies.genres for name in genres} <= set(MAPPINGS["imdb"])
     own, _ = clean(movies, posters, Wanted((), "own", 1))
     assert len(own) == 9_603 and own.genres.explode().nunique() == 27
 
 
 @pytest.mark.slow
-def test_real_parts_with_same_pictures(poster_archive):
+def test_real_parts_with_near_duplicates(poster_archive):
     movies, posters = archive_tables(poster_archive, "movies_metadata.csv")
     table, _ = clean(movies, posters)
     facts = [verify(Path(poster_archive, path).read_bytes()) for path in table.path]
     table["sha256"], table["phash"] = [fact.sha256 for fact in facts], [fact.phash for fact in facts]
-    split = balanced(table.assign(group=same_pictures(table)), "none")
+    split = balanced(table.assign(group=near_duplicates(table)), "none")
     assert split.part.value_counts().to_dict() == {"train": 6750, "test": 1908, "validation": 894}

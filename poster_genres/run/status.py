@@ -20,7 +20,7 @@ def _downloaded(run_dir, imdb_id):
 def _sampled(run_dir, imdb_id):
     told = [f"{row.part} part as {', '.join(row.genres)}, {row.repeats} times, weight {row.weight:.2f}"
             + (f", same picture as {row.group}" if row.group != imdb_id else "") for row in _rows(run_dir, "sample", imdb_id)]
-    return told or [row.rule for row in _rows(run_dir, "fates", imdb_id) if isinstance(row.rule, str)]
+    return told or [": ".join(filter(None, (row.stage, row.reason))) for row in _rows(run_dir, "exclusions", imdb_id) if isinstance(row.stage, str)]
 
 
 def _opened(run_dir, imdb_id):
