@@ -108,7 +108,7 @@ def find_predictor(
         raise InputError(f"{place} does not exist: expected predictor.keras, or the folder of a run whose evaluation is done")
     return (lite_predictor if place.suffix == ".tflite" else keras_predictor)(place)
 
-# %% ../nbs/07_prediction.ipynb #9ddd64b5
+# %% ../nbs/07_prediction.ipynb #3deb406f
 class PosterFile(NamedTuple):
     "A file to ask about."
     path: Path
@@ -127,9 +127,11 @@ def poster_files(
             below[:] = sorted(name for name in below if not name.startswith("."))
             found += [PosterFile(Path(place, name), folder) for name in sorted(inside) if not name.startswith(".")]
         found += [PosterFile(Path(error.filename), None, f"folder cannot be read: {error.strerror}") for error in denied]
+        if not found or found[-1].folder != folder and not denied:
+            found.append(PosterFile(folder, None, "a folder without a file"))
     return found
 
-# %% ../nbs/07_prediction.ipynb #c48e3cd9
+# %% ../nbs/07_prediction.ipynb #5a0b6799
 def as_genres(
     predictor: Predictor,  # knows names and thresholds
     y_prob: np.ndarray,  # one a genre
@@ -152,13 +154,13 @@ def predict(
 ) -> Iterator[dict]:
     "Yield `file` and `genres` for each image, then `file` and `error` for what cannot be read, and `file` and `skipped` for folders with other files."
     predictor = predictor if isinstance(predictor, Predictor) else find_predictor(predictor)
-    names, batch, errors, skipped = [posters] if isinstance(posters, str | os.PathLike) else list(posters), [], [], {}
-    files = names if names and isinstance(names[0], PosterFile) else poster_files(names)
-    for file in files:
+    names, batch, errors, skipped, fruitful = [posters] if isinstance(posters, str | os.PathLike) else list(posters), [], [], {}, set()
+    for file in names if names and isinstance(names[0], PosterFile) else poster_files(names):
         try:
             if file.error:
                 raise BadImage(file.error)
             batch.append((file.path, pixels(file.path, *predictor.size[::-1], predictor.fit)))
+            fruitful.add(file.folder)
         except BadImage as error:
             if file.folder and "cannot be read" not in str(error):
                 skipped.setdefault(file.folder, []).append(f"{file.path.relative_to(file.folder)}: {error}")
@@ -168,10 +170,10 @@ def predict(
             yield from _answers(batch, predictor)
             batch = []
     yield from _answers(batch, predictor)
-    empty = [] if files else [{"file": str(name), "error": "a folder without a file"} for name in names]
-    yield from errors + empty
+    yield from errors
     for folder, others in skipped.items():
-        yield {"file": str(folder), "skipped": len(others), "example": others[0]}
+        less = {"skipped": len(others), "example": others[0]} if folder in fruitful else {"error": f"no image among {len(others)} files, such as {others[0]}"}
+        yield {"file": str(folder)} | less
 
 # %% ../nbs/07_prediction.ipynb #f54a32f5
 def as_text(
