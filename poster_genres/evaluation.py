@@ -181,7 +181,7 @@ def prediction_diversity(
     return {"spread": float(part.probabilities.std(0).mean()), "three": [names[genre] for genre in three],
             "same_three": times / int(part.weights.sum())}
 
-# %% ../nbs/06_evaluation.ipynb #850c3e4a
+# %% ../nbs/06_evaluation.ipynb #d7779787
 MOST_DRAWN = 2_000_000_000  # movies x genres x resamples
 
 
@@ -190,8 +190,8 @@ def measure(
     raw: dict[str, Part],  # validation, test and, where it exists, unseen, with the network's own answers
     resamples: int = 1000,  # of the bootstrap
     seed: int = 0,  # of the bootstrap and of the random baseline
-) -> tuple[dict, dict[str, Part], Baseline]:
-    "The content of `scores.json`, the parts with calibrated answers, and the constant baseline."
+) -> tuple[dict, dict[str, Part], PlattScaling]:
+    "The content of `scores.json`, the parts with calibrated answers, and the scaling that calibrates them."
     scaling, tried = choose_platt(*raw["validation"][1:])
     parts = {name: part._replace(probabilities=scaling(part.probabilities)) for name, part in raw.items()}
     validation, test = parts["validation"], parts["test"]
@@ -204,11 +204,10 @@ def measure(
     scores["genres"] = genre_card(test, dataset.names, resamples, seed)
     scores["references"] = {name: card(answer, thresholds_from(known)) for name, (known, answer) in others.items()}
     scores["thresholds"] = dict(zip(dataset.names, thresholds.genres.round(6).tolist()))
-    scores["calibration"] = {"slopes": scaling.slopes.round(6).tolist(), "shifts": scaling.shifts.round(6).tolist(), "cross_validated_log_loss": tried,
-                             "before": card(raw["test"], thresholds_from(raw["validation"]))}
+    scores["calibration"] = {"cross_validated_log_loss": tried, "before": card(raw["test"], thresholds_from(raw["validation"]))}
     constant_three = [dataset.names[genre] for genre in sorted(top_k(baseline.prior[None])[0])]
     scores["diversity"] = prediction_diversity(test, dataset.names) | {"constant_three": constant_three}
-    return scores | group_tables(dataset, test, baseline), parts, baseline
+    return scores | group_tables(dataset, test, baseline), parts, scaling
 
 
 def group_tables(
@@ -374,7 +373,7 @@ def predictions_table(
          "predicted": names[y_prob >= thresholds].tolist(), "probabilities": y_prob.tolist()}
         for name, part in parts.items() for row, truth, y_prob, _ in zip(*part)], columns=["imdb_id", "part", "genres", "predicted", "probabilities"])
 
-# %% ../nbs/06_evaluation.ipynb #9dd481c4
+# %% ../nbs/06_evaluation.ipynb #9607b0ca
 @step("evaluation")
 def evaluate(
     run_dir: str | Path,  # the run's folder
@@ -386,9 +385,8 @@ def evaluate(
     dataset, folder = read_dataset(run_dir), Path(run_dir, "evaluation")
     model = load_network(run_dir, dataset)
     raw = {name: ask(model, dataset, name) for name in ("validation", "test", "unseen")}
-    scores, parts, _ = measure(dataset, raw, resamples, seed)
+    scores, parts, scaling = measure(dataset, raw, resamples, seed)
     thresholds, fit = np.array(list(scores["thresholds"].values())), getattr(dataset, "fit", "stretch")
-    scaling = PlattScaling(*(np.array(scores["calibration"][name]) for name in ("slopes", "shifts")))
     with disk_errors(folder):
         scores["not_drawn"] = save_pictures(folder, pictures(dataset, model, raw["test"], parts["test"], scores))
         write_table(predictions_table(dataset, parts, thresholds), folder / "predictions.parquet")
