@@ -33,7 +33,7 @@ from .lib.metrics import (FEWEST_MOVIES, SCORE_NAMES, Part, Thresholds, all_scor
                                        score_card, skill, top_k)
 from .lib.text import markdown_text, plain, plot_text
 
-# %% ../nbs/06_evaluation.ipynb #0977cc3e
+# %% ../nbs/06_evaluation.ipynb #15784299
 def load_network(
     run_dir: str | Path,  # the run's folder
     dataset: Dataset,  # what it will be asked about
@@ -49,7 +49,7 @@ def load_network(
         raise InputError(f"{path} was trained for height, width, channels, genres {found}, the dataset has {wanted}: train again")
     return model
 
-
+# %% ../nbs/06_evaluation.ipynb #64b13e6d
 def ask(
     model: keras.Model,  # takes bytes, returns probabilities
     dataset: Dataset,  # the posters
@@ -59,7 +59,7 @@ def ask(
     rows = dataset.rows(part)
     return Part(rows, dataset.genres[rows], predict_rows(model, dataset.images, rows), dataset.repeats(rows))
 
-# %% ../nbs/06_evaluation.ipynb #3b9a1f21
+# %% ../nbs/06_evaluation.ipynb #938a5145
 def reliability(
     part: Part,  # the network's answer and the truth
     bins: int = 15,  # of equal width
@@ -71,7 +71,7 @@ def reliability(
     table = pd.DataFrame({"probability": sums[0], "true": sums[1], "pairs": sums[2]}).query("pairs > 0")
     return table.assign(probability=table.probability / table.pairs, true=table.true / table.pairs)
 
-
+# %% ../nbs/06_evaluation.ipynb #15aa26ae
 def plot_reliability(
     before: Part,  # with the network's own probabilities
     after: Part,  # with calibrated probabilities
@@ -104,7 +104,7 @@ def thresholds_from(
     chosen = choose_thresholds(truth, y_prob, weights)
     return chosen._replace(genres=genre_thresholds(y_prob, y_prob, weights)) if expected else chosen
 
-# %% ../nbs/06_evaluation.ipynb #96751026
+# %% ../nbs/06_evaluation.ipynb #dcab5842
 class Baseline(NamedTuple):
     "The constant baseline."
     prior: np.ndarray  # one probability a genre
@@ -118,7 +118,7 @@ class Baseline(NamedTuple):
         "The baseline's scores on these movies; none when they are too few."
         return all_scores(part.truth, self.answer(part).probabilities, self.thresholds, part.weights) if len(part.rows) >= FEWEST_MOVIES else {}
 
-
+# %% ../nbs/06_evaluation.ipynb #ce812062
 def constant_baseline(
     dataset: Dataset,  # its training part gives the shares, and stands in where there is no validation
     validation: Part,  # the movies on which choices are made
@@ -129,7 +129,7 @@ def constant_baseline(
     unscored = Baseline(dataset.prior(), None)
     return unscored._replace(thresholds=thresholds_from(unscored.answer(known), expected=True))
 
-
+# %% ../nbs/06_evaluation.ipynb #7ae03fa0
 def random_answer(
     part: Part,  # the movies
     seed: int = 0,  # of the numbers
@@ -137,7 +137,7 @@ def random_answer(
     "The part with numbers drawn evenly from 0 to 1 in place of the network's probabilities."
     return part._replace(probabilities=np.random.default_rng(seed).random(part.truth.shape))
 
-# %% ../nbs/06_evaluation.ipynb #d2792391
+# %% ../nbs/06_evaluation.ipynb #8f204c0b
 def mean_colours(
     images: np.ndarray,  # uint8, posters x height x width x 3
     rows: np.ndarray,  # which posters
@@ -145,7 +145,7 @@ def mean_colours(
     "Posters x 3: the mean red, green and blue, from 0 to 1."
     return np.array([images[row].mean((0, 1)) / 255 for row in rows]).reshape(-1, 3)
 
-
+# %% ../nbs/06_evaluation.ipynb #47dddf15
 def colour_answers(
     dataset: Dataset,  # its training posters are learned from
     parts: list[Part],  # the movies
@@ -181,7 +181,7 @@ def prediction_diversity(
     return {"spread": float(part.probabilities.std(0).mean()), "three": [names[genre] for genre in three],
             "same_three": times / int(part.weights.sum())}
 
-# %% ../nbs/06_evaluation.ipynb #d7779787
+# %% ../nbs/06_evaluation.ipynb #60687ac9
 MOST_DRAWN = 2_000_000_000  # movies x genres x resamples
 
 
@@ -209,7 +209,7 @@ def measure(
     scores["diversity"] = prediction_diversity(test, dataset.names) | {"constant_three": constant_three}
     return scores | group_tables(dataset, test, baseline), parts, scaling
 
-
+# %% ../nbs/06_evaluation.ipynb #e838ccea
 def group_tables(
     dataset: Dataset,  # for the years
     test: Part,  # with calibrated probabilities
@@ -262,7 +262,7 @@ def plot_genres(
     axis.legend(frameon=False, loc="lower right")
     return figure
 
-# %% ../nbs/06_evaluation.ipynb #8ca9388b
+# %% ../nbs/06_evaluation.ipynb #c7a8bb1f
 def surest(
     part: Part,  # the network's answer and the truth
     right: bool,  # whether it was right
@@ -273,7 +273,7 @@ def surest(
     genres, best = y_prob.argmax(1), y_prob.max(1)
     return [(int(movie), int(genres[movie])) for movie in np.argsort(-best, kind="stable")[:count] if best[movie] >= 0]
 
-
+# %% ../nbs/06_evaluation.ipynb #54a08ca0
 def genre_words(
     names: list[str],  # all genres
     truth: np.ndarray,  # of one movie, 0 or 1
@@ -281,7 +281,7 @@ def genre_words(
     "The movie's genres in a short line."
     return plain(", ".join(np.array(names)[truth == 1]), 60)
 
-
+# %% ../nbs/06_evaluation.ipynb #72302821
 def surest_sheet(
     dataset: Dataset,  # the posters
     part: Part,  # the network's answer and the truth
@@ -293,7 +293,7 @@ def surest_sheet(
     labels = [f"{plain(dataset.names[genre], 40)} {part.probabilities[movie, genre]:.0%}\nis: {genre_words(dataset.names, part.truth[movie])}" for movie, genre in chosen]
     return contact_sheet([dataset.images[part.rows[movie]] for movie, _ in chosen], labels, columns=8, width=100, height=150)
 
-# %% ../nbs/06_evaluation.ipynb #62f48d6b
+# %% ../nbs/06_evaluation.ipynb #9bc08664
 def heat_map_sheet(
     model: keras.Model,  # bytes -> probabilities
     dataset: Dataset,  # the posters
@@ -309,7 +309,7 @@ def heat_map_sheet(
     heat = heat_maps(model, images, genres)
     return contact_sheet([*images, *map(overlay, images, heat)], labels, columns=len(chosen), width=100, height=150)
 
-
+# %% ../nbs/06_evaluation.ipynb #98c4d909
 def neighbour_sheet(
     model: keras.Model,  # with a last layer that is called genres
     dataset: Dataset,  # the posters
@@ -325,7 +325,7 @@ def neighbour_sheet(
     return contact_sheet([dataset.images[row] for row in rows], [genre_words(dataset.names, dataset.genres[row]) for row in rows],
                          columns=1 + found.shape[1], width=96, height=144)
 
-# %% ../nbs/06_evaluation.ipynb #6cd6492e
+# %% ../nbs/06_evaluation.ipynb #d0d678c8
 def save_pictures(
     folder: str | Path,  # `evaluation/` of the run
     drawn: dict,  # by the name of its file a function that returns a figure (for .png) or an image (for .jpg)
@@ -344,7 +344,7 @@ def save_pictures(
             failed[name] = f"{type(error).__name__}: {reason(error)}"
     return failed
 
-
+# %% ../nbs/06_evaluation.ipynb #51205921
 def pictures(
     dataset: Dataset,  # the posters
     model: keras.Model,  # for heat maps and neighbours
@@ -360,7 +360,7 @@ def pictures(
             "surest_right.jpg": lambda: surest_sheet(dataset, test, True), "surest_wrong.jpg": lambda: surest_sheet(dataset, test, False),
             "heat_maps.jpg": lambda: heat_map_sheet(model, dataset, test), "neighbours.jpg": lambda: neighbour_sheet(model, dataset, test)}
 
-
+# %% ../nbs/06_evaluation.ipynb #2192bf53
 def predictions_table(
     dataset: Dataset,  # the movies
     parts: dict[str, Part],  # with the network's answers
@@ -373,7 +373,7 @@ def predictions_table(
          "predicted": names[y_prob >= thresholds].tolist(), "probabilities": y_prob.tolist()}
         for name, part in parts.items() for row, truth, y_prob, _ in zip(*part)], columns=["imdb_id", "part", "genres", "predicted", "probabilities"])
 
-# %% ../nbs/06_evaluation.ipynb #9607b0ca
+# %% ../nbs/06_evaluation.ipynb #90bbfa31
 @step("evaluation")
 def evaluate(
     run_dir: str | Path,  # the run's folder
@@ -395,7 +395,7 @@ def evaluate(
     update_run(run_dir, scores=scores)
     return {"in": sum(len(part.rows) for part in parts.values()), "out": len(parts["test"].rows)}
 
-
+# %% ../nbs/06_evaluation.ipynb #e5a68e16
 def evaluated(
     run_dir: str | Path,  # the run's folder
 ) -> dict:

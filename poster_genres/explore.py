@@ -22,7 +22,7 @@ from .lib.images import as_jpeg, contact_sheet
 from .lib.metrics import Part
 from .lib.text import html_text, plain
 
-# %% ../nbs/06a_explore.ipynb #29091b13
+# %% ../nbs/06a_explore.ipynb #e706865c
 def passing(
     part: Part,  # the posters, with the network's answer
     genre: int,  # the column of the genre
@@ -34,7 +34,7 @@ def passing(
     order = np.argsort(y_prob, kind="stable")
     return order[y_prob[order] >= threshold]
 
-
+# %% ../nbs/06a_explore.ipynb #fed308b6
 def threshold_words(
     part: Part,  # the posters, with the network's answer
     genre: int,  # the column of the genre
@@ -86,7 +86,7 @@ def play(
     if "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ:
         display(widget)
 
-# %% ../nbs/06a_explore.ipynb #4ce3cd8a
+# %% ../nbs/06a_explore.ipynb #9033a206
 def asked_about(
     y_prob: np.ndarray,  # of a poster's genres
     truth: np.ndarray,  # whether each is one of the poster's
@@ -96,7 +96,7 @@ def asked_about(
     order = np.argsort(-y_prob, kind="stable")
     return np.concatenate([order[:count], order[count:][truth[order[count:]]]])
 
-
+# %% ../nbs/06a_explore.ipynb #651543e5
 def evidence_sheet(
     model: keras.Model,  # the network
     dataset: Dataset,  # the posters

@@ -88,12 +88,12 @@ def lite_predictor(
         return np.stack(answers)
     return Predictor(size, genres, thresholds, ask, fit)
 
-# %% ../nbs/07_prediction.ipynb #ced6348e
+# %% ../nbs/07_prediction.ipynb #1ce72a93
 def shipped_predictor() -> Path:
     "The path of the predictor that comes with the package."
     return Path(str(files("poster_genres").joinpath("shipped", "predictor.tflite")))
 
-
+# %% ../nbs/07_prediction.ipynb #e088f0e4
 def find_predictor(
     path: str | Path = "",  # a file, a run's folder, or nothing for the package's own
 ) -> Predictor:
@@ -108,14 +108,14 @@ def find_predictor(
         raise InputError(f"{place} does not exist: expected predictor.keras, or the folder of a run whose evaluation is done")
     return (lite_predictor if place.suffix == ".tflite" else keras_predictor)(place)
 
-# %% ../nbs/07_prediction.ipynb #3deb406f
+# %% ../nbs/07_prediction.ipynb #01d1d3ec
 class PosterFile(NamedTuple):
     "A file to ask about."
     path: Path
     folder: Path | None = None  # the folder that was named, when the file itself was not
     error: str = ""  # why it cannot be opened, when that is known already
 
-
+# %% ../nbs/07_prediction.ipynb #be414b73
 def poster_files(
     names: list[str | Path],  # files and folders
 ) -> list[PosterFile]:
@@ -131,7 +131,7 @@ def poster_files(
             found.append(PosterFile(folder, None, "a folder without a file"))
     return found
 
-# %% ../nbs/07_prediction.ipynb #5a0b6799
+# %% ../nbs/07_prediction.ipynb #99bc046f
 def as_genres(
     predictor: Predictor,  # knows names and thresholds
     y_prob: np.ndarray,  # one a genre
@@ -146,7 +146,7 @@ def _answers(batch, predictor):
     y_prob = predictor.ask(np.stack([image for _, image in batch])) if batch else []
     return [{"file": str(path), "genres": as_genres(predictor, row)} for (path, _), row in zip(batch, y_prob)]
 
-
+# %% ../nbs/07_prediction.ipynb #cec989bd
 def predict(
     posters: str | Path | list,  # a file or folder, or a list of them
     predictor: Predictor | str | Path = "",  # or the path of one; empty: the package's own
@@ -175,7 +175,7 @@ def predict(
         less = {"skipped": len(others), "example": others[0]} if folder in fruitful else {"error": f"no image among {len(others)} files, such as {others[0]}"}
         yield {"file": str(folder)} | less
 
-# %% ../nbs/07_prediction.ipynb #f54a32f5
+# %% ../nbs/07_prediction.ipynb #92c0dbe7
 def as_text(
     answer: dict,  # as `predict` yields it
     shown: int = 5,  # genres, at least; all predicted ones are shown, up to thirty
@@ -192,7 +192,7 @@ def as_text(
             lines.append(f"  {'*' if genre['predicted'] else ' '} {name:<16}{genre['probability']:>5.0%}  {'█' * round(20 * genre['probability'])}".rstrip())
     return "\n".join(lines)
 
-
+# %% ../nbs/07_prediction.ipynb #3be27c2c
 def as_json(
     answer: dict,  # as `predict` yields it
 ) -> str:

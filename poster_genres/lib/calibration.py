@@ -43,7 +43,7 @@ def logistic_regression(
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150}).x
     return found[:-shape[1]].reshape(shape), found[-shape[1]:]
 
-# %% ../../nbs/lib/calibration.ipynb #1f8a845a
+# %% ../../nbs/lib/calibration.ipynb #56a5761d
 class PlattScaling(NamedTuple):
     "A slope and a shift for the logit of each genre."
     slopes: np.ndarray  # one a genre
@@ -53,7 +53,7 @@ class PlattScaling(NamedTuple):
         "The calibrated probabilities; the order of posters within a genre stays as it was."
         return expit(self.slopes * logits(y_prob) + self.shifts)
 
-
+# %% ../../nbs/lib/calibration.ipynb #3b1a91ae
 def logits(
     y_prob: np.ndarray,  # of any shape
 ) -> np.ndarray:
@@ -88,7 +88,7 @@ def fit_platt(
     found = minimize(loss, np.r_[1.0, 0.0, np.ones(genres), np.zeros(genres)], jac=True, method="L-BFGS-B", bounds=least).x
     return PlattScaling(np.full(genres, found[0]) if pooled else found[2:2 + genres], found[1] + (np.zeros(genres) if pooled else found[2 + genres:]))
 
-# %% ../../nbs/lib/calibration.ipynb #36730de6
+# %% ../../nbs/lib/calibration.ipynb #67638b15
 SHRINKAGES = (np.inf, 100.0, 30.0, 10.0, 3.0)
 FEWEST_TO_CALIBRATE = 50  # validation movies
 
@@ -107,7 +107,7 @@ def cross_validated_loss(
         scaled[~inside] = fit_platt(y_true[inside], y_prob[inside], weights[inside], shrinkage)(y_prob[~inside])
     return float(log_loss(y_true, scaled, weights))
 
-
+# %% ../../nbs/lib/calibration.ipynb #b704956a
 def choose_platt(
     y_true: np.ndarray,  # validation movies x genres
     y_prob: np.ndarray,  # movies x genres
@@ -144,7 +144,7 @@ class CalibratedOutput(keras.layers.Layer):
         "The arguments that make the layer again."
         return super().get_config() | {name: getattr(self, name) for name in ("genres", "thresholds", "slopes", "shifts", "fit")}
 
-# %% ../../nbs/lib/calibration.ipynb #924626fc
+# %% ../../nbs/lib/calibration.ipynb #57f1a7e0
 def make_predictor(
     model: keras.Model,  # bytes -> probabilities
     genres: list[str],  # their names, in the order of the probabilities
@@ -156,7 +156,7 @@ def make_predictor(
     output = CalibratedOutput(genres, thresholds, scaling.slopes, scaling.shifts, fit, dtype="float32", name="calibrated")
     return keras.Model(model.inputs, output(model.outputs[0]), name="predictor")
 
-
+# %% ../../nbs/lib/calibration.ipynb #e89bab38
 def save_predictor(
     predictor: keras.Model,  # as `make_predictor` returns it
     path: str | Path,  # `.keras`

@@ -78,14 +78,14 @@ def exact_maps(
     maps = sum(_shares(term.shape[1], size[0]) @ term @ _shares(term.shape[2], size[1]).T for term in terms)
     return maps, logit.numpy() - maps.sum((1, 2))
 
-# %% ../../nbs/lib/explanations.ipynb #a37ad145
+# %% ../../nbs/lib/explanations.ipynb #5aae84f5
 def last_places(
     model: keras.Model,  # any convolutional network
 ) -> keras.layers.Layer:
     "The last layer whose result still has a height and a width."
     return [layer for layer in model.layers if hasattr(layer, "output") and len(layer.output.shape) == 4][-1]
 
-
+# %% ../../nbs/lib/explanations.ipynb #7198082c
 def grad_cam(
     model: keras.Model,  # bytes -> probabilities
     images: np.ndarray,  # uint8, posters x height x width x 3
@@ -100,7 +100,7 @@ def grad_cam(
     channels = tf.reduce_mean(tape.gradient(logit, places), (1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(channels * places, -1)).numpy().astype("float32")
 
-# %% ../../nbs/lib/explanations.ipynb #792a00a8
+# %% ../../nbs/lib/explanations.ipynb #5853d0d5
 def heat_maps(
     model: keras.Model,  # bytes -> probabilities
     images: np.ndarray,  # uint8, posters x height x width x 3
@@ -115,7 +115,7 @@ def heat_maps(
     top = np.maximum(np.quantile(maps, 0.98, axis=(1, 2), keepdims=True), maps.max((1, 2), keepdims=True) / 3)
     return np.minimum(maps / np.maximum(top, 1e-9), 1)
 
-
+# %% ../../nbs/lib/explanations.ipynb #f7f19d87
 def overlay(
     image: np.ndarray,  # uint8, height x width x 3
     heat: np.ndarray,  # one of `heat_maps`
@@ -127,7 +127,7 @@ def overlay(
     tint = colormaps["inferno"](share[..., 0] * 0.9)[..., :3] * 255
     return (grey + share * (0.6 * tint + 0.4 * image - grey)).clip(0, 255).astype(np.uint8)
 
-# %% ../../nbs/lib/explanations.ipynb #395537f0
+# %% ../../nbs/lib/explanations.ipynb #8f871ff4
 def occlusion_maps(
     model: keras.Model,  # bytes -> probabilities
     images: np.ndarray,  # uint8, posters x height x width x 3
@@ -148,7 +148,7 @@ def occlusion_maps(
         found[:] = (logit[-1] - logit[:-1]).reshape(rows, columns)
     return maps
 
-
+# %% ../../nbs/lib/explanations.ipynb #8394610f
 def agreement(
     maps: np.ndarray,  # posters x height x width
     occluded: np.ndarray,  # as `occlusion_maps` returns them
@@ -171,7 +171,7 @@ def nearest(
     similarity = unit(asked.astype("float32")) @ unit(features.astype("float32")).T
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
 
-# %% ../../nbs/lib/explanations.ipynb #a72e3854
+# %% ../../nbs/lib/explanations.ipynb #3d8441cb
 MOST_SHOWN = 30  # genres in one picture
 
 
@@ -187,7 +187,7 @@ def confusion(
         excess = truth.T @ (without * part.probabilities) / (truth.T @ without) - usual
     return np.where((truth.T @ (1 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
 
-
+# %% ../../nbs/lib/explanations.ipynb #ad30e2a3
 def most_frequent(
     truth: np.ndarray,  # movies x genres
     most: int = MOST_SHOWN,  # genres
@@ -195,7 +195,7 @@ def most_frequent(
     "The columns of the most frequent genres, in their order."
     return np.sort(np.argsort(-truth.sum(0, dtype=int), kind="stable")[:most])
 
-
+# %% ../../nbs/lib/explanations.ipynb #b94a6545
 def plot_confusion(
     part: Part,  # with the network's answer
     names: list[str],  # the genres
@@ -215,7 +215,7 @@ def plot_confusion(
     figure.colorbar(image, ax=axis, label="more probable than usual by")
     return figure
 
-# %% ../../nbs/lib/explanations.ipynb #49caffbb
+# %% ../../nbs/lib/explanations.ipynb #8ce73b0e
 def precision_recall(
     truth: np.ndarray,  # movies, 0 or 1
     y_prob: np.ndarray,  # movies
@@ -227,7 +227,7 @@ def precision_recall(
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     return pd.DataFrame({"threshold": ranked[last], "recall": found[last] / max(1, found[-1]), "precision": found[last] / predicted[last]})
 
-
+# %% ../../nbs/lib/explanations.ipynb #4669257e
 def plot_precision_recall(
     part: Part,  # with the network's answer
     names: list[str],  # the genres
@@ -254,7 +254,7 @@ def plot_precision_recall(
     figure.supylabel("precision", fontsize=9)
     return figure
 
-# %% ../../nbs/lib/explanations.ipynb #fa435acb
+# %% ../../nbs/lib/explanations.ipynb #2f14d652
 def by_group(
     groups: list,  # for each movie its group, None for those that have none
     part: Part,  # with the network's answer
@@ -273,14 +273,14 @@ def by_group(
                           "log-loss": float(log_loss(truth, y_prob, weights)), "its floor": float(log_loss(truth, constant, weights))}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["movies", "hits@3", "low", "high", "floor", "log-loss", "its floor"])
 
-
+# %% ../../nbs/lib/explanations.ipynb #f0aaf08d
 def decades(
     years,  # a column of years, some missing
 ) -> list[str | None]:
     "The decade of each year, such as 1990s; None where the year is missing."
     return [None if pd.isna(year) else f"{int(year) // 10 * 10}s" for year in years]
 
-
+# %% ../../nbs/lib/explanations.ipynb #8e0214c9
 def number_of_genres(
     truth: np.ndarray,  # movies x genres
 ) -> list[str]:

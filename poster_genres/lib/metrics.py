@@ -29,7 +29,7 @@ def weighted_mean(
     weights = _weights(weights, len(values))
     return weights @ values / weights.sum(-1)
 
-# %% ../../nbs/lib/metrics.ipynb #93823cd5
+# %% ../../nbs/lib/metrics.ipynb #8fe05de7
 def top_k(
     y_prob: np.ndarray,  # movies x genres
     k: int = 3,  # guesses a movie
@@ -37,7 +37,7 @@ def top_k(
     "The columns of the `k` most probable genres of each movie, most probable first; of equals the earlier column."
     return np.argsort(-y_prob, axis=1, kind="stable")[:, :k]
 
-
+# %% ../../nbs/lib/metrics.ipynb #9d386407
 def hits_at_k(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -47,7 +47,7 @@ def hits_at_k(
     "The mean number of a movie's true genres among its `k` most probable ones."
     return weighted_mean(np.take_along_axis(y_true, top_k(y_prob, k), 1).sum(1), weights)
 
-
+# %% ../../nbs/lib/metrics.ipynb #e82d24cd
 def any_at_k(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -98,7 +98,7 @@ def mean_average_precision(
     "The mean of the genres' average precisions; a genre that no movie with a weight has is left out."
     return _mean_over_genres(average_precision(y_true, y_prob, weights))
 
-# %% ../../nbs/lib/metrics.ipynb #31941050
+# %% ../../nbs/lib/metrics.ipynb #674694c4
 def macro_f1(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
@@ -109,7 +109,7 @@ def macro_f1(
     right, true, predicted = weights @ (y_true * y_pred), weights @ y_true, weights @ y_pred
     return _mean_over_genres(np.where(true > 0, 2 * right / np.maximum(true + predicted, 1e-12), np.nan))
 
-
+# %% ../../nbs/lib/metrics.ipynb #1042e910
 def micro_f1(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
@@ -120,7 +120,7 @@ def micro_f1(
     right, both = weights @ (y_true * y_pred).sum(1), weights @ (y_true.sum(1, dtype=float) + y_pred.sum(1))
     return 2 * right / np.maximum(both, 1e-12)
 
-
+# %% ../../nbs/lib/metrics.ipynb #034f48d0
 def sample_f1(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
@@ -154,7 +154,7 @@ def genre_thresholds(
     return np.array([best_threshold(micro_f1, y_true[:, [genre]], y_prob[:, [genre]], weights)
                      if y_true[:, genre].any() else common for genre in range(y_true.shape[1])])
 
-# %% ../../nbs/lib/metrics.ipynb #800852ad
+# %% ../../nbs/lib/metrics.ipynb #b96cb0fe
 def log_loss(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -164,7 +164,7 @@ def log_loss(
     likely = np.clip(np.where(y_true == 1, y_prob, 1 - y_prob).astype(float), 1e-7, 1)
     return weighted_mean(-np.log(likely).mean(1), weights)
 
-
+# %% ../../nbs/lib/metrics.ipynb #86f0915e
 def brier(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -194,7 +194,7 @@ def constant_prior(
     "The share of each genre: the probabilities that the constant baseline gives to every movie."
     return weighted_mean(y_true.astype(float), weights)
 
-# %% ../../nbs/lib/metrics.ipynb #7c29c8a4
+# %% ../../nbs/lib/metrics.ipynb #21691357
 SCORE_NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision", "macro_f1": "macro F1",
                "micro_f1": "micro F1", "sample_f1": "sample F1", "log_loss": "log-loss", "brier": "Brier score",
                "expected_calibration_error": "calibration error"}
@@ -208,14 +208,14 @@ class Part(NamedTuple):
     probabilities: np.ndarray  # movies x genres
     weights: np.ndarray  # how often each movie's row counts
 
-
+# %% ../../nbs/lib/metrics.ipynb #ba1fc6ad
 class Thresholds(NamedTuple):
     "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
     genres: np.ndarray
     micro: float
     sample: float
 
-# %% ../../nbs/lib/metrics.ipynb #ed2a0afd
+# %% ../../nbs/lib/metrics.ipynb #616ea608
 def choose_thresholds(
     y_true: np.ndarray,  # movies x genres of the validation part
     y_prob: np.ndarray,  # movies x genres
@@ -225,7 +225,7 @@ def choose_thresholds(
     common = (best_threshold(score, y_true, y_prob, weights) for score in (micro_f1, sample_f1))
     return Thresholds(genre_thresholds(y_true, y_prob, weights), *common)
 
-
+# %% ../../nbs/lib/metrics.ipynb #20fe4d4f
 def all_scores(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -251,7 +251,7 @@ def best_possible(
         return float(weighted_mean(np.minimum(y_true.sum(1), 3), weights))
     return 0.0 if score in LOWER_IS_BETTER else 1.0
 
-# %% ../../nbs/lib/metrics.ipynb #726ee449
+# %% ../../nbs/lib/metrics.ipynb #fbf26502
 def bootstrap_weights(
     movies: int,  # how many there are to draw from
     resamples: int = 1000,  # how often to draw
@@ -267,7 +267,7 @@ def _drawn(random, movies, resamples):
     draws = random.integers(movies, size=(resamples, movies))
     return np.stack([np.bincount(draw, minlength=movies) for draw in draws])
 
-
+# %% ../../nbs/lib/metrics.ipynb #a6d4d005
 def in_resamples(
     score: Callable,  # f(resamples x movies of weights) -> resamples x numbers
     movies: int,  # how many there are to draw from
@@ -280,7 +280,7 @@ def in_resamples(
     blocks = [min(200, resamples - start) for start in range(0, resamples, 200)]
     return np.concatenate([score(_drawn(random, movies, size) * weights) for size in blocks])
 
-# %% ../../nbs/lib/metrics.ipynb #ceedc022
+# %% ../../nbs/lib/metrics.ipynb #d8993a9e
 def basic_interval(
     value: float,  # a score, or the difference of two
     resampled: np.ndarray,  # the same in each resample; not a number where it has none
@@ -289,7 +289,7 @@ def basic_interval(
     low, high = 2 * value - np.nanquantile(resampled, [0.975, 0.025])
     return float(low), float(high)
 
-
+# %% ../../nbs/lib/metrics.ipynb #f8de8931
 reflected = basic_interval  # the old name
 
 
@@ -305,7 +305,7 @@ def interval(
     low, high = basic_interval(value, known)
     return max(0.0, min(float(value), low)), min(max(float(value), high), best or np.inf)
 
-# %% ../../nbs/lib/metrics.ipynb #d65ef3ef
+# %% ../../nbs/lib/metrics.ipynb #9bbb5b8b
 def skill(
     value: float,  # the score
     floor: float,  # of the constant baseline
@@ -314,7 +314,7 @@ def skill(
     "The share of the way from the floor to the best possible: 0 for the constant baseline, 1 for a perfect prediction."
     return float((value - floor) / (best - floor)) if abs(best - floor) > 1e-9 else 0.0  # what is 0 but for rounding leaves no way
 
-
+# %% ../../nbs/lib/metrics.ipynb #87ae5b01
 def entry(
     value: float,  # the score
     resampled: np.ndarray,  # the score in each resample

@@ -21,7 +21,7 @@ def plain(
                     for sign in text)
     return shown if len(shown) <= most else shown[:most - 1].rstrip() + "…"
 
-# %% ../../nbs/lib/text.ipynb #75e82ff2
+# %% ../../nbs/lib/text.ipynb #d9fd06f8
 def plot_text(
     text,  # such as a genre's name
     most: int = 40,  # characters
@@ -29,7 +29,7 @@ def plot_text(
     "The value as a label for Matplotlib, without formulas."
     return plain(text, most).replace("\\", "\\\\").replace("$", r"\$") if "$" in str(text) else plain(text, most)
 
-
+# %% ../../nbs/lib/text.ipynb #20ad17a0
 def html_text(
     text,  # such as a title
     most: int = 200,  # characters
@@ -37,7 +37,7 @@ def html_text(
     "The value as text of an HTML page or widget, also within quoted attributes."
     return html.escape(plain(text, most))
 
-
+# %% ../../nbs/lib/text.ipynb #e0244673
 def markdown_text(
     text,  # such as a title
     most: int = 200,  # characters
