@@ -22,14 +22,14 @@ import pandas as pd
 from scipy.special import expit
 from tqdm import tqdm
 
-from poster_genres.lib.calibration import choose_correction, load_predictor
+from poster_genres.lib.calibration import choose_platt, load_predictor
 from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, fit_head, predict_rows, to_one_scale, train
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
-from poster_genres.evaluation import Part, corrected, evaluated, thresholds_from
+from poster_genres.evaluation import evaluated, thresholds_from
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.lib.metrics import (best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1, mean_average_precision,
-                                  reflected)
+from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1,
+                                       mean_average_precision)
 from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
@@ -117,7 +117,7 @@ def choices(run):
         row["mean_average_precision"] = float(mean_average_precision(truth, said[name]))
         change = mean_average_precision(truth, said[name], draws) - mean_average_precision(truth, said["as it is"], draws)
         row["change"] = row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"]
-        row |= dict(zip(("low", "high"), reflected(row["change"], change)))
+        row |= dict(zip(("low", "high"), basic_interval(row["change"], change)))
         rows[name] = row | {"epochs": EPOCHS * counts["generations"]}
         write_json(known, rows)
         print(name, json.dumps(rows[name]), flush=True)
@@ -176,9 +176,9 @@ def thresholds(run, draws=40, movies=894):
     for seed in tqdm(range(draws)):
         order = np.random.default_rng(seed).permutation(len(part.rows))
         validation, test = some(order[:movies]), some(order[movies:])
-        correction, _ = choose_correction(validation.truth, validation.probabilities, validation.weights)
-        validation, test = corrected(validation, correction), corrected(test, correction)
-        ways = {"by the truth": thresholds_from(validation), "by what is expected": thresholds_from(validation, believed=True),
+        scaling, _ = choose_platt(validation.truth, validation.probabilities, validation.weights)
+        validation, test = (part._replace(probabilities=scaling(part.probabilities)) for part in (validation, test))
+        ways = {"by the truth": thresholds_from(validation), "by what is expected": thresholds_from(validation, expected=True),
                 "by the truth of the others": thresholds_from(test)}
         found.append({way: float(macro_f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
     found = pd.DataFrame(found)

@@ -15,11 +15,7 @@ from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import PosterGenresError, StepError, read_json
 from poster_genres.evaluation import evaluated
 from poster_genres.prediction import lite_predictor, save_lite, shipped_predictor
-from poster_genres.lib.metrics import mean_average_precision
-
-NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision", "macro_f1": "macro F1",
-         "micro_f1": "micro F1", "sample_f1": "sample F1", "log_loss": "log-loss", "brier": "Brier score",
-         "expected_calibration_error": "expected calibration error"}
+from poster_genres.lib.metrics import SCORE_NAMES, mean_average_precision
 
 CARD = """# Model card: the network that comes with the package
 
@@ -29,13 +25,13 @@ CARD = """# Model card: the network that comes with the package
 
 **What it is for.** Sorting and searching posters, and teaching. It is not for decisions about people or works.
 
-**Data.** {train:,} posters were trained on, {validation:,} were used for choices (epoch, correction of the probabilities, thresholds),
+**Data.** {train:,} posters were trained on, {validation:,} were used for choices (epoch, calibration, thresholds),
 {test:,} for the scores below. A movie's part is decided by a hash of its id; posters that show the same picture stay together.
 Genres are those of a catalogue that volunteers keep; movies without a genre, and those with "TV Movie" or "Foreign", are left out.
 
-**Scores** on the test part, with 95 % bootstrap intervals over movies, beside what a constant answer gets:
+**Scores** on the test part, with 95 % bootstrap intervals over movies, beside the constant baseline:
 
-| score | value | interval | constant answer |
+| score | value | interval | constant baseline |
 |---|---|---|---|
 {scores}
 
@@ -47,7 +43,7 @@ Rounding the weights to float16 changed the mean average precision on the valida
 |---|---|---|---|
 {by_genre}
 
-**Calibration.** The probabilities were corrected on the validation part. The expected calibration error on the test part was
+**Calibration.** The probabilities were calibrated on the validation part by Platt scaling. The expected calibration error on the test part was
 {before:.3f} before and is {after:.3f} now.
 
 **Limits.** Posters are mostly of feature films before 2018 and mostly from the United States. A poster tells of some genres
@@ -64,8 +60,8 @@ Made by `poster-genres run --profile {profile} --archive ARCHIVE` and `python be
 
 def score_rows(card):
     "The table of scores as Markdown."
-    return "\n".join(f"| {NAMES[name]} | {line['value']:.3f} | {line['low']:.3f} to {line['high']:.3f} | {line['floor']:.3f} |"
-                     for name, line in card.items() if name in NAMES)
+    return "\n".join(f"| {SCORE_NAMES[name]} | {line['value']:.3f} | {line['low']:.3f} to {line['high']:.3f} | {line['floor']:.3f} |"
+                     for name, line in card.items() if name in SCORE_NAMES)
 
 
 def genre_rows(genres):
