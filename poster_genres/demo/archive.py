@@ -133,11 +133,11 @@ def _draw_in_processes(folder, movies, seed, workers):
         for process in processes:
             process.kill()
 
-# %% ../../nbs/demo/archive.ipynb #6f42babb
+# %% ../../nbs/demo/archive.ipynb #bb3f2d4a
 def _made_from(movies, seed):
     "What an archive is made from."
-    sources = [fingerprint(str(resources.files("poster_genres").joinpath("demo", name))) for name in ("posters.py", "archive.py")]
-    return {"movies": movies, "seed": seed, "sources": sources} | {name: metadata.version(name) for name in ("pillow", "fonticon-materialdesignicons7")}
+    made = {name: fingerprint(str(resources.files("poster_genres").joinpath("demo", name))) for name in ("posters.py", "archive.py")}
+    return {"movies": movies, "seed": seed} | made | {name: metadata.version(name) for name in ("pillow", "fonticon-materialdesignicons7")}
 
 # %% ../../nbs/demo/archive.ipynb #e6c86857
 def _marker(folder):
