@@ -67,10 +67,10 @@ def _genre_list(names):
     "Genres as the catalogue writes them: the text of a Python list."
     return repr([{"id": GENRE_IDS[name], "name": name} for name in names])
 
-
+# %% ../../nbs/demo/archive.ipynb #372080fb
 def _catalogue_row(movie):
     "The movie as a row of the catalogue."
-    rng = random.Random(movie.chance + "/row")
+    rng = random.Random(movie.seed + "/row")
     link = "/" + "".join(rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=27)) + ".jpg"
     return dict.fromkeys(COLUMNS, "") | {
         "adult": "False", "budget": 0, "genres": _genre_list(movie.genres), "id": movie.tmdb_id, "imdb_id": movie.imdb_id,
@@ -87,13 +87,13 @@ def _broken_in_two(row):
         "original_title": row["spoken_languages"], "poster_path": row["title"], "revenue": "1"}
     return [first, second]
 
-
+# %% ../../nbs/demo/archive.ipynb #3f2d5739
 def catalogue_rows(movies: list[SyntheticMovie], plan: dict[str, list[int]], seed: int = 0) -> list[dict]:  # for the order of the rows
     "The rows of the catalogue, defects and all, in their final order."
     groups = []
     for number, movie in enumerate(movies):
         row, defects = _catalogue_row(movie), {name for name, numbers in plan.items() if number in numbers}
-        second, dropped = {"title": movie.title + " II"}, random.Random(movie.chance).choice(["TV Movie", "Foreign"])
+        second, dropped = {"title": movie.title + " II"}, random.Random(movie.seed).choice(["TV Movie", "Foreign"])
         changes = {"no genre": {"genres": "[]"}, "no id": {"imdb_id": ""}, "same": second, "near": second,
                    "dropped genre": {"genres": _genre_list([*movie.genres, dropped])}}
         for name in defects & set(changes):
@@ -115,7 +115,7 @@ def _draw_share(folder, movies, seed, share, shares):
                 temporary.write_bytes(poster_file(everything[number], defects.get(number, "")))
         yield number
 
-
+# %% ../../nbs/demo/archive.ipynb #e53e8937
 def _draw_in_processes(folder, movies, seed, workers):
     "Draw the posters in `workers` processes of their own. Raises `StepError` when one fails."
     begin, last = f"import sys; sys.path[:] = {sys.path}; from poster_genres.demo.archive import _draw_share as draw", [""] * workers
@@ -133,18 +133,18 @@ def _draw_in_processes(folder, movies, seed, workers):
         for process in processes:
             process.kill()
 
-# %% ../../nbs/demo/archive.ipynb #6f42babb
+# %% ../../nbs/demo/archive.ipynb #bb3f2d4a
 def _made_from(movies, seed):
     "What an archive is made from."
-    sources = [fingerprint(str(resources.files("poster_genres").joinpath("demo", name))) for name in ("posters.py", "archive.py")]
-    return {"movies": movies, "seed": seed, "sources": sources} | {name: metadata.version(name) for name in ("pillow", "fonticon-materialdesignicons7")}
+    made = {name: fingerprint(str(resources.files("poster_genres").joinpath("demo", name))) for name in ("posters.py", "archive.py")}
+    return {"movies": movies, "seed": seed} | made | {name: metadata.version(name) for name in ("pillow", "fonticon-materialdesignicons7")}
 
-
+# %% ../../nbs/demo/archive.ipynb #e6c86857
 def _marker(folder):
     "The file that says what the archive in the folder is made from; None without one."
     return next((folder / name for name in ("studio.json", ".drawing.json") if (folder / name).is_file()), None)
 
-
+# %% ../../nbs/demo/archive.ipynb #1f2e3da6
 def _is_drawn(folder, wanted):
     "Whether this very archive is there. Raises `InputError` when anything is there that its drawing would change."
     if marker := _marker(folder):
@@ -154,7 +154,7 @@ def _is_drawn(folder, wanted):
         raise InputError(f"{folder} holds something else: expected a new or empty folder")
     return marker is not None and marker.name == "studio.json"
 
-
+# %% ../../nbs/demo/archive.ipynb #cfdc1b86
 def draw_archive(folder: str | Path, movies: int, seed: int = 0, workers: int = 0) -> Path:  # processes that draw; 0: one a core, at most two
     "Draw a poster archive into a new or empty folder and return it. Raises `InputError` for a bad argument and for any other folder."
     folder, (everything, plan) = Path(folder), plan_archive(movies, seed)
@@ -179,7 +179,7 @@ def demo_folder(movies: int = 400, seed: int = 0) -> Path:  # how many movies wi
     "Where `demo_archive` draws such an archive: below `outputs/cache`."
     return outputs_folder() / "cache" / f"demo-{movies}-{seed}"
 
-
+# %% ../../nbs/demo/archive.ipynb #eb5da45e
 def demo_archive(movies: int = 400, seed: int = 0) -> Path:  # how many movies with a poster; another seed, other movies
     "The folder of a small archive, drawn when it is not there or out of date."
     folder = demo_folder(movies, seed)
@@ -188,7 +188,7 @@ def demo_archive(movies: int = 400, seed: int = 0) -> Path:  # how many movies w
             shutil.rmtree(folder)
         return draw_archive(folder, movies, seed)
 
-
+# %% ../../nbs/demo/archive.ipynb #0fb96e16
 def demo_run(*steps) -> str:  # the step functions of the earlier notebooks, in their order
     "Do these steps of a small run on the demo archive, those that are not done yet, and return the run's folder."
     folder, archive = outputs_folder() / "notebooks", demo_archive()

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Taste', 'TASTES', 'GENRE_IDS', 'SyntheticMovie', 'PosterPalette', 'PALETTES', 'SIZE', 'WIDTH', 'HEIGHT', 'LOOKS',
-           'SCATTER', 'LAND', 'SCENES', 'EFFECTS', 'TypeStyle', 'STYLES', 'LAYOUTS', 'FRAMES', 'LEFT_OUT', 'BORROWED',
-           'by_genre', 'icon', 'resized', 'draw_genres', 'make_title', 'made_up_movies', 'choose_palette', 'blend',
-           'luminance', 'Page', 'texture', 'paint', 'sky', 'glow', 'sun', 'ridge', 'scatter', 'land', 'sea', 'forest',
-           'skyline', 'room', 'stage', 'rays', 'disc', 'space', 'blocks', 'slices', 'drips', 'tape', 'strip', 'border',
-           'screen', 'set_line', 'break_lines', 'set_block', 'set_title', 'shade', 'small_print', 'place_motif',
-           'arrange', 'cut_out', 'frame', 'choose_motifs', 'finish', 'draw_poster']
+           'SCATTER', 'LAND', 'SCENES', 'EFFECTS', 'TypeStyle', 'STYLES', 'ARRANGEMENTS', 'FRAMES', 'LEFT_OUT',
+           'BORROWED', 'by_genre', 'icon', 'resized', 'draw_genres', 'make_title', 'made_up_movies', 'choose_palette',
+           'blend', 'luminance', 'Page', 'texture', 'paint', 'sky', 'glow', 'sun', 'ridge', 'scatter', 'land', 'sea',
+           'forest', 'skyline', 'room', 'stage', 'rays', 'disc', 'space', 'blocks', 'slices', 'drips', 'tape', 'strip',
+           'border', 'screen', 'set_line', 'break_lines', 'set_block', 'set_title', 'shade', 'small_print',
+           'place_motif', 'arrange', 'cut_out', 'hang', 'choose_motifs', 'finish', 'draw_poster']
 
 # %% ../../nbs/demo/posters.ipynb #ea701640
 import colorsys
@@ -64,7 +64,7 @@ def icon(name: str) -> Image.Image:  # its name in the icon font; marks behind i
     ImageDraw.Draw(mask).text((160, 160), glyph, font=font, anchor="mm", fill=255)
     return mask.crop(mask.getbbox())
 
-
+# %% ../../nbs/demo/posters.ipynb #b6c00e42
 def resized(mask: Image.Image, size: float, tilt: float = 0) -> Image.Image:  # its longer side in pixels, and degrees
     "The mask in another size."
     share = size / max(mask.size)
@@ -89,7 +89,7 @@ Th; 4 Co Cr Ro; 4 Dr Hi Ro Wa; 6 Ac Cr Dr My; 5 Cr Dr Ho Th"""
 _SHORT = {genre[:2]: genre for genre in GENRES} | {"Mu": "Music", "My": "Mystery", "Fa": "Family", "Fn": "Fantasy"}
 _COMBINATIONS = {tuple(map(_SHORT.get, names)): int(weight) for weight, *names in map(str.split, _TYPICAL.split(";"))}
 
-
+# %% ../../nbs/demo/posters.ipynb #0f3bcf42
 def draw_genres(rng: random.Random) -> tuple[str, ...]:  # the source of randomness
     "One to four genres that go together, as often as they do in a real catalogue."
     return rng.choices(list(_COMBINATIONS), list(_COMBINATIONS.values()))[0]
@@ -129,7 +129,7 @@ Thriller: Cipher Witness Passenger Alibi Corridor Countdown Informer Switchboard
 War: Regiment Trench Bridgehead Armistice Squadron Rampart Sentry Campaign|They held the bridge until morning.|No map showed the hill.
 Western: Saddle Stagecoach Gulch Marshal Mustang Sundown Outlaw Prairie|The sun sets twice here.|Dust does not forget.|He rode in on a Thursday.""")
 _ADJECTIVES = "Salt Paper Velvet Amber Hollow Crooked Copper Borrowed Northern Feathered Tin Marble Lesser Winter Unmarked Thirteenth".split()
-_PLACES = "Vellmoor|Karsholt|Pellwick|Santa Ombra|Quillon Bay|Tarrow Flats|Isle Verity|Dunmarrow|Little Harrowick|Cape Lanthorn".split("|")
+_ARRANGEMENTS = "Vellmoor|Karsholt|Pellwick|Santa Ombra|Quillon Bay|Tarrow Flats|Isle Verity|Dunmarrow|Little Harrowick|Cape Lanthorn".split("|")
 _FIRST = "Ada Bruno Celia Dario Edda Felix Greta Hugo Ines Jonas Kira Leo Mara Nils Oda Pavel Rosa Sten Tilda Vito Wanda Yara Zeno".split()
 _LAST = """Abernath Bellweather Corvane Dunmarrow Ellingsby Farrowmere Gildenst Hollowell Ivarsund Kestrelli Lindqvale Marrowby Nachtigall Orsolani
 Pellinore Quillon Ravensk Thistlewood Umberly Vandersee Wexholm Yarrowby""".split()
@@ -142,15 +142,15 @@ def make_title(genre: str, rng: random.Random) -> str:  # the genre that it shou
     "A title that no movie has, as far as we know."
     form = rng.choice(_TITLE_FORMS[genre if genre in _TITLE_FORMS and rng.random() < 0.7 else "any"])
     noun, other = rng.sample(_WORDS[genre][0].split(), 2)
-    return form.format(noun=noun, other=other, adjective=rng.choice(_ADJECTIVES), place=rng.choice(_PLACES), name=rng.choice(_FIRST))
+    return form.format(noun=noun, other=other, adjective=rng.choice(_ADJECTIVES), place=rng.choice(_ARRANGEMENTS), name=rng.choice(_FIRST))
 
-
+# %% ../../nbs/demo/posters.ipynb #aa4c697d
 def _name(rng):
     "The name of a person who was never born."
     return f"{rng.choice(_FIRST)} {rng.choice(_LAST)}"
 
-# %% ../../nbs/demo/posters.ipynb #2b78ff5b
-SyntheticMovie = namedtuple("SyntheticMovie", "imdb_id tmdb_id title tagline released genres people chance")
+# %% ../../nbs/demo/posters.ipynb #fcf09514
+SyntheticMovie = namedtuple("SyntheticMovie", "imdb_id tmdb_id title tagline released genres people seed")
 
 
 def _movie(number, seed):
@@ -161,7 +161,7 @@ def _movie(number, seed):
         imdb_id=f"tt{1_000_000 + (number * 7919 + seed * 104_729) % 8_999_993:07}", tmdb_id=100_000 + number,
         title=make_title(rng.choice(genres), rng), tagline=rng.choice(_WORDS[rng.choice(genres)][1:]),
         released=f"{round(2019 - 85 * rng.random() ** 2.2)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}",
-        genres=genres, people=tuple(_name(rng) for _ in range(4)), chance=f"{seed}/{number}/poster")
+        genres=genres, people=tuple(_name(rng) for _ in range(4)), seed=f"{seed}/{number}/poster")
 
 # %% ../../nbs/demo/posters.ipynb #c3d4c483
 def made_up_movies(movies: int, seed: int = 0) -> list[SyntheticMovie]:  # how many; another seed, other movies
@@ -195,7 +195,7 @@ def blend(one: tuple, other: tuple, share: float) -> tuple:  # two colours; 0: a
     "The colour that lies between two."
     return tuple(round(a + (b - a) * share) for a, b in zip(one, other))
 
-
+# %% ../../nbs/demo/posters.ipynb #18049dc5
 def luminance(colour: tuple) -> float:  # red, green, blue
     "How bright the colour is to the eye, 0 to 255."
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
@@ -245,7 +245,7 @@ LOOKS = {name: [layer.split() for layer in layers.split("; ")] for name, layers 
     "halo": "0 0 accent glow; 0 0 main -", "solid": "12 12 shadow -; 0 0 accent -; 0 0 depth half", "lifted": "3 3 shadow -; 0 0 main -",
     "sticker": "-5 0 paper -; 5 0 paper -; 0 -5 paper -; 0 5 paper -; 0 0 accent -; 0 0 depth half"}.items()}
 
-
+# %% ../../nbs/demo/posters.ipynb #4483fee2
 def _colours(palette, under):
     "The colours of a look's layers on a ground of this brightness."
     far = palette.ink if under > 105 else blend(palette.paper, palette.low, 0.2)
@@ -277,20 +277,20 @@ def sky(page: Page, *colours: tuple) -> None:  # from the top down; default: the
     column.putdata(colours)
     page.image.paste(column.resize((1, HEIGHT), Image.BILINEAR).resize(SIZE, Image.NEAREST))
 
-
+# %% ../../nbs/demo/posters.ipynb #a00a1e02
 @cache
 def _patch(strength):
     "A soft round mask, 255 times `strength` in its middle."
     return Image.radial_gradient("L").point([round(255 * strength * max(0, 1 - value / 180) ** 2) for value in range(256)])
 
-
+# %% ../../nbs/demo/posters.ipynb #e04179ee
 def glow(page: Page, x: float, y: float, radius: float, colour: tuple, strength: float = 1) -> None:  # of the colour in the middle, 0 to 1
     "Lay a soft round patch of colour on the page."
     radius = round(radius)
     page.image.paste(colour, (round(x) - radius, round(y) - radius), _patch(strength).resize((2 * radius, 2 * radius), Image.BILINEAR))
 
-
-def sun(page: Page, x: float, y: float, radius: float) -> None:
+# %% ../../nbs/demo/posters.ipynb #a49aae64
+def sun(page: Page, x: float, y: float, radius: float) -> None:  # the middle and the size, in pixels
     "Draw a sun or a moon with its halo."
     bright = blend(page.palette.low, (255, 248, 224), 0.75)
     glow(page, x, y, radius * 4, bright, 0.45)
@@ -317,7 +317,7 @@ SCATTER = {kind: row.split() for kind, row in {
     "clouds": "cloud 6 40 110 paper 255", "path": "dot 18 8 11 accent 255 trail", "paws": "paw 9 20 28 accent 255 trail",
     "steps": "shoe_print 9 22 32 paper 255 trail"}.items()}
 
-
+# %% ../../nbs/demo/posters.ipynb #65bdf699
 def _mark(page, mark, x, y, size, fill, lean):
     "Draw one mark of the table."
     if mark == "line":
@@ -495,7 +495,7 @@ def tape(page: Page):  # what to draw on
         shape = Image.new("L", band.size, 255).rotate(angle, Image.BICUBIC, expand=True)
         page.image.paste(band.rotate(angle, Image.BICUBIC, expand=True), (-70, page.rng.randint(page.top, page.ground - 200)), shape)
 
-
+# %% ../../nbs/demo/posters.ipynb #d4f7740e
 def strip(page: Page):  # what to draw on
     "The perforated edges of a film."
     for left in (0, WIDTH - 26):
@@ -509,7 +509,7 @@ def border(page: Page):  # what to draw on
     for inset, width in ((6, 9), (22, 3), (29, 1)):
         page.draw.rectangle([inset, inset, WIDTH - inset, HEIGHT - inset], outline=blend(page.palette.accent, (206, 164, 74), 0.8), width=width)
 
-
+# %% ../../nbs/demo/posters.ipynb #30b8ab33
 def screen(page: Page, pattern: str, colour: str, opacity: float) -> None:  # a texture, its colour in the palette, and how much of it there is
     "Lay a texture over the whole page."
     mask = texture(pattern).resize(SIZE, Image.BILINEAR).transpose(page.rng.choice([Image.ROTATE_180, Image.FLIP_LEFT_RIGHT]))
@@ -539,7 +539,7 @@ def _font(face, size):
     "A typeface that comes with matplotlib, at a size in pixels."
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{face}.ttf", size, layout_engine=ImageFont.Layout.BASIC)
 
-
+# %% ../../nbs/demo/posters.ipynb #66a13f28
 def set_line(text: str, face: str = "DejaVuSans", tracking: float = 0, bounce: bool = False, size: int = 56) -> Image.Image:  # in pixels
     "A line of type as a mask, cropped to its letters; `tracking` is the space between letters as a share of the size."
     font, parts, x = _font(face, size), text if tracking else [text], size
@@ -590,7 +590,7 @@ def set_block(title: str, style: TypeStyle, rng: random.Random, align: float = 0
     share = min(300 / wide, 112 / block.height, 1.1)
     return _changed(block.resize((round(wide * min(300 / wide, share * 1.3)), round(block.height * share)), Image.LANCZOS), style.change, rng)
 
-
+# %% ../../nbs/demo/posters.ipynb #86fd6e63
 def set_title(page: Page, block: Image.Image, style: TypeStyle, align: float = 0.5) -> None:  # 0: on the left, 0.5: in the middle
     "Paint the title that `set_block` has set at the top or at the bottom of the page."
     x, y = WIDTH / 2 if align else 32 + block.width / 2, 36 + block.height / 2 if page.title_on_top else 482 - block.height / 2
@@ -606,7 +606,7 @@ def shade(page: Page):  # what to draw on
     fade = fade.transpose(Image.FLIP_TOP_BOTTOM) if page.title_on_top else fade
     page.image.paste(colour, (0, 0 if page.title_on_top else top - 30), fade.resize((WIDTH, bottom - top + 30), Image.BILINEAR))
 
-
+# %% ../../nbs/demo/posters.ipynb #10dea1c9
 def _small(page, text, y, tall, widest, align=0.5, face="DejaVuSans", narrow=0.62):
     "Set a small line, not wider than `widest`."
     mask = set_line(text, face, size=15)
@@ -625,8 +625,8 @@ def small_print(page: Page, movie: SyntheticMovie, align: float = 0.5) -> None: 
     _small(page, f"{rng.choice(_STUDIOS)} presents a film by {director} starring {', '.join(cast)}".upper(), 505, 8, 316, align)
     _small(page, f"music by {_name(rng)}  written and directed by {director}  in cinemas {movie.released[:4]}".upper(), 517, 8, 290, align)
 
-# %% ../../nbs/demo/posters.ipynb #fa29b0c4
-LAYOUTS = {"hero": [(0.5, 0.5, 0.68), (0.22, 0.2, 0.4), (0.79, 0.22, 0.4), (0.79, 0.8, 0.4)],
+# %% ../../nbs/demo/posters.ipynb #5591b114
+ARRANGEMENTS = {"hero": [(0.5, 0.5, 0.68), (0.22, 0.2, 0.4), (0.79, 0.22, 0.4), (0.79, 0.8, 0.4)],
            "low": [(0.5, 0.62, 0.7), (0.22, 0.2, 0.4), (0.78, 0.2, 0.4), (0.5, 0.14, 0.34)],
            "giant": [(0.6, 0.55, 0.95), (0.2, 0.18, 0.4), (0.2, 0.82, 0.4), (0.82, 0.15, 0.34)],
            "pair": [(0.32, 0.32, 0.5), (0.69, 0.7, 0.46), (0.78, 0.2, 0.36), (0.22, 0.8, 0.36)],
@@ -641,7 +641,7 @@ def _eyes(page, x, y, size):
         page.draw.circle((x + size * side * 0.15, y + size * 0.08), reach * size, fill=fill)
     page.draw.arc([x - size * 0.14, y + size * 0.1, x + size * 0.14, y + size * 0.34], 20, 160, fill=(24, 20, 30), width=max(2, round(size / 28)))
 
-
+# %% ../../nbs/demo/posters.ipynb #4e784a96
 def place_motif(page: Page, motif: str, x: float, y: float, size: float, look: str = "flat", free: bool = True) -> None:  # whether it may tilt
     "Draw one motif with its middle there, or on the ground where it should stand and has come near it."
     mask = resized(icon(motif), size, page.rng.gauss(0, 6) if free and motif[-1] not in ".!" else 0)
@@ -655,8 +655,8 @@ def place_motif(page: Page, motif: str, x: float, y: float, size: float, look: s
 # %% ../../nbs/demo/posters.ipynb #2a635c16
 def arrange(page: Page, motifs: list[str], layout: str, looks: list[str]) -> None:  # of the hero, and of the others
     "Draw the motifs in the places of the layout, the hero first."
-    repeats, tall = len(LAYOUTS[layout]) > 4, page.ground + 10 - page.top
-    for k, (x, y, share) in enumerate(LAYOUTS[layout][:None if repeats else len(motifs)]):
+    repeats, tall = len(ARRANGEMENTS[layout]) > 4, page.ground + 10 - page.top
+    for k, (x, y, share) in enumerate(ARRANGEMENTS[layout][:None if repeats else len(motifs)]):
         x, y, size = x * WIDTH, page.top + y * tall, share * min(WIDTH, 1.25 * tall) * (1 if repeats else page.rng.uniform(0.92, 1.08))
         if layout == "tiles":
             page.draw.rectangle([x - 51, y - tall * 0.155, x + 51, y + tall * 0.155], fill=(page.palette[:3] + page.palette[5:])[(k + k // 3) % 4])
@@ -678,8 +678,8 @@ def cut_out(page: Page, motifs: list[str]) -> None:  # the hero first
 
 FRAMES = {"box": (0, (True,) * 4), "round": (50, (True,) * 4), "arch": (148, (True, True, False, False)), "pill": (148, (True,) * 4)}
 
-
-def frame(page: Page, shape: str) -> None:  # one of `FRAMES`: a radius, and which corners are round
+# %% ../../nbs/demo/posters.ipynb #604e2cfc
+def hang(page: Page, shape: str) -> None:  # one of `FRAMES`: a radius, and which corners are round
     "Hang the picture in a window with a plain margin around it."
     top, bottom = page.top, HEIGHT - 44 if page.title_on_top else page.ground + 4
     size, (radius, corners) = (WIDTH - 60, bottom - top), FRAMES[shape]
@@ -722,7 +722,7 @@ def _draw_picture(page, genres):
     effects = [rng.choice(TASTES[genre].effects) for genre in genres if rng.random() < 0.75]
     for name in filter(_BEHIND.__contains__, effects):
         EFFECTS[name](page)
-    motifs, layout = choose_motifs(genres, rng), rng.choices([*LAYOUTS, "cutout"], (5, 5, 2, 4, 4, 1, 1, 2))[0]
+    motifs, layout = choose_motifs(genres, rng), rng.choices([*ARRANGEMENTS, "cutout"], (5, 5, 2, 4, 4, 1, 1, 2))[0]
     if layout == "cutout":
         cut_out(page, motifs)
     else:
@@ -730,17 +730,17 @@ def _draw_picture(page, genres):
     for name in itertools.filterfalse(_BEHIND.__contains__, effects):
         EFFECTS[name](page)
 
-# %% ../../nbs/demo/posters.ipynb #c52daedf
+# %% ../../nbs/demo/posters.ipynb #1a1d872f
 def draw_poster(movie: SyntheticMovie) -> Image.Image:  # what the poster is for
     "The movie's poster: 182 x 268 pixels, RGB, the same every time."
-    rng = random.Random(movie.chance)
+    rng = random.Random(movie.seed)
     genres, align = sorted(movie.genres, key=lambda genre: rng.random() * _COMMON.get(genre, 1)), rng.choice([0, 0.5, 0.5])
     style = STYLES[rng.choice(TASTES[rng.choice(genres)].styles)]
     block = set_block(movie.title, style, rng, align)
     page = Page(choose_palette(rng.choice(genres), rng), rng, block.height, rng.random() < 0.4)
     _draw_picture(page, genres)
     if rng.random() < 0.25:
-        frame(page, rng.choice(list(FRAMES)))
+        hang(page, rng.choice(list(FRAMES)))
     else:
         shade(page)
     set_title(page, block, style, align)
