@@ -246,7 +246,7 @@ def check_overlap(
         raise InputError(f"none of the catalogue's {len(usable):,} movies has a poster in the archive: the catalogue has ids "
                          f"such as {usable.imdb_id.iloc[0]}, the archive posters such as {min(posters)}.jpg")
 
-# %% ../nbs/01_scraping.ipynb #d3e74f04
+# %% ../nbs/01_scraping.ipynb #8f21767b
 def scrape_pages(
     ids: list[str],  # the movies
     client: Client,  # who asks for their title pages
@@ -256,7 +256,7 @@ def scrape_pages(
 ) -> dict:
     "A `TitlePage` for each movie's id. Raises `RefusedError` when IMDb blocks programs."
     def scrape_one(imdb_id):
-        answer = client.fetch(title_link(imdb_id))
+        answer = client.fetch(title_link(imdb_id, own_ids=bool(client.archive_url or client.offline)))
         if answer.reason:
             return TitlePage(reason=answer.reason)
         page = parse_title_page(answer.body, hosts)

@@ -4,13 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRODUCT', 'FORBIDDEN', 'contact', 'user_agent', 'Attempt', 'WebError', 'PermanentError', 'allowed_host',
-           'request_target', 'check_public', 'PublicConnection', 'detected_block', 'ClientPolicy', 'RateLimiter',
-           'throttled_delay', 'is_busy', 'retry_after', 'back_off', 'status_line', 'BoundedReader', 'bounded',
-           'read_body', 'network_error', 'environment_proxy', 'open_pool', 'Host', 'Response', 'Fetched',
-           'cache_errors', 'write_atomically', 'Memory', 'Client', 'check_robots', 'client_summary', 'summary_table',
-           'fetch_all']
+           'check_public', 'PublicConnection', 'detected_block', 'ClientPolicy', 'RateLimiter', 'throttled_delay',
+           'BoundedReader', 'Host', 'Fetched', 'Memory', 'Client', 'client_summary', 'summary_table', 'fetch_all']
 
-# %% ../../nbs/lib/client.ipynb #056765f0
+# %% ../../nbs/lib/client.ipynb #f0ab2a2f
 import errno
 import hashlib
 import http.client
@@ -24,7 +21,7 @@ import socket
 import threading
 import time
 import zlib
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -90,7 +87,7 @@ class WebError(PosterGenresError):
 class PermanentError(WebError):
     "An error that another attempt would meet again."
 
-# %% ../../nbs/lib/client.ipynb #97452db2
+# %% ../../nbs/lib/client.ipynb #a2cf76eb
 def allowed_host(
     link: str,  # an https link
     hosts: Iterable[str],  # the only hosts that may be asked
@@ -112,9 +109,7 @@ def allowed_host(
     return host
 
 
-def request_target(
-    link: str,  # a link that `allowed_host` let through
-) -> str:
+def _target(link):
     "The path and the query that are requested: without `.`, `..` and fragment."
     path, mark, query = link.partition("?")
     return parse_url(re.sub("%2e", ".", path, flags=re.I) + mark + query).request_uri
@@ -251,35 +246,26 @@ def throttled_delay(
         return max(wanted, (delay + wanted) / 2)
     return max(wanted, 2 * delay, 0.1)
 
-# %% ../../nbs/lib/client.ipynb #31876d4c
-def is_busy(
-    status: int,  # an HTTP status
-) -> bool:
+# %% ../../nbs/lib/client.ipynb #c22f1309
+def _is_busy(status):
     "Whether the answer means: not now."
     return status == 429 or status >= 500
 
 
-def retry_after(
-    value: str | None,  # the header `Retry-After`: seconds, or a date
-) -> float | None:
-    "The seconds that a server asks us to wait, None when it does not say so in a way that we understand."
+def _retry_after(value):
+    "The seconds that the header `Retry-After` asks for, as a number or a date; None when it does not say so in a way that we understand."
     try:
         return None if value is None else Retry().parse_retry_after(value)
     except (urllib3.exceptions.HTTPError, ValueError, OverflowError):
         return None
 
 
-def back_off(
-    attempt: int,  # how many requests were made, from 1
-    first: float,  # seconds before the first repetition
-) -> float:
+def _back_off(attempt, first):
     "The seconds before the next attempt: twice as long each time, less a random part of at most a half."
     return first * 2 ** (attempt - 1) * (1 - random.random() / 2)
 
 
-def status_line(
-    status: int,  # an HTTP status
-) -> str:
+def _status_line(status):
     "The status in words."
     return f"the server answers {status} ({http.client.responses.get(status, 'no status that we know').lower()})"
 
@@ -321,13 +307,9 @@ class BoundedReader(io.RawIOBase):
         self.raw.close()
         super().close()
 
-# %% ../../nbs/lib/client.ipynb #79157e7e
-def bounded(
-    pool: type,  # a class of connection pools of `urllib3`
-    connection: type,  # the class of its connections
-    policy: ClientPolicy,  # the limits
-) -> type:
-    "The same class of pools, whose connections read answers through a `BoundedReader`."
+# %% ../../nbs/lib/client.ipynb #3999d26b
+def _bounded(pool, connection, policy):
+    "A class of `urllib3`'s pools, whose connections read answers through a `BoundedReader`."
     def respond(sock, *args, **kwargs):
         response = http.client.HTTPResponse(sock, *args, **kwargs)
         response.fp = io.BufferedReader(BoundedReader(response.fp.detach(), sock, policy), 1 << 16)
@@ -336,14 +318,11 @@ def bounded(
     limited = type(connection.__name__, (connection,), {"response_class": staticmethod(respond)})
     return type(pool.__name__, (pool,), {"ConnectionCls": limited})
 
-# %% ../../nbs/lib/client.ipynb #182980b1
+# %% ../../nbs/lib/client.ipynb #f0a55f0c
 _PACKED = {"gzip": True, "x-gzip": True, "": False, "identity": False}
 
 
-def read_body(
-    response: urllib3.HTTPResponse,  # an answer whose body was not read yet
-    max_bytes: int,  # how large it may be
-) -> bytes:
+def _read_body(response, max_bytes):
     "The body of `response`, unpacked. Raises `WebError` when it is not whole, `PermanentError` when it is too large."
     packed = _PACKED.get(encoding := response.headers.get("Content-Encoding", "").strip().lower())
     if packed is None:
@@ -359,13 +338,11 @@ def read_body(
         raise WebError("the line broke in the middle of the answer", response.status)
     return b"".join(chunks)
 
-# %% ../../nbs/lib/client.ipynb #ee7fb888
+# %% ../../nbs/lib/client.ipynb #8e9c90ec
 _OF_THIS_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
-def network_error(
-    error: Exception,  # what `urllib3` raised
-) -> WebError:
+def _network_error(error):
     "What broke, in words; `PermanentError` when asking again is of no use. Raises `StepError` for a fault of this machine."
     cause = error
     while cause is not None:
@@ -386,10 +363,8 @@ def network_error(
         return WebError("the line broke in the middle of the answer")
     return WebError("the server cannot be reached")
 
-# %% ../../nbs/lib/client.ipynb #17584c62
-def environment_proxy(
-    host: str,  # a host's name
-) -> str:
+# %% ../../nbs/lib/client.ipynb #706d756c
+def _proxy(host):
     "The proxy that the environment names for https links to this host, empty when it names none. Raises `InputError`."
     proxies = getproxies()
     proxy = "" if proxy_bypass(host) else proxies.get("https") or proxies.get("all") or ""
@@ -400,20 +375,16 @@ def environment_proxy(
     return proxy
 
 
-def open_pool(
-    host: str,  # a host's name
-    policy: ClientPolicy,  # the limits
-    archive_url: str = "",  # an archive's server that stands in for the host
-) -> HTTPConnectionPool:
-    "The connections to the host. Raises `InputError` when an archive's server is not on this machine."
+def _open_pool(host, policy, archive_url=""):
+    "The connections to the host, or to the archive's server that stands in for it. Raises `InputError` when an archive's server is not on this machine."
     options = {"maxsize": policy.connections, "timeout": Timeout(connect=policy.connect_timeout, read=policy.read_timeout)}
-    plain, secure = bounded(HTTPConnectionPool, HTTPConnection, policy), bounded(HTTPSConnectionPool, PublicConnection, policy)
+    plain, secure = _bounded(HTTPConnectionPool, HTTPConnection, policy), _bounded(HTTPSConnectionPool, PublicConnection, policy)
     if archive_url:
         here = urlsplit(archive_url)
         if here.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise InputError(f"an archive's server is at {archive_url}: expected one on this machine, such as http://127.0.0.1:8765")
         return plain(here.hostname, here.port, **options)
-    proxy, bundle = environment_proxy(host), os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
+    proxy, bundle = _proxy(host), os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
     if not Path(bundle).exists():
         raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
     options["ca_cert_dir" if Path(bundle).is_dir() else "ca_certs"] = bundle
@@ -425,7 +396,7 @@ def open_pool(
     manager.pool_classes_by_scheme = {"http": plain, "https": secure}
     return manager.connection_from_host(host, 443, "https")
 
-# %% ../../nbs/lib/client.ipynb #4abb7d66
+# %% ../../nbs/lib/client.ipynb #141ef93a
 class Host:
     "What the client knows of one host."
 
@@ -435,7 +406,7 @@ class Host:
                  archive_url: str = "",  # an archive's server that stands in for it
                  advice: str = "",  # what to do instead when it blocks us
                  ):
-        self.name, self.policy, self.advice, self.pool = name, policy, advice, open_pool(name, policy, archive_url)
+        self.name, self.policy, self.advice, self.pool = name, policy, advice, _open_pool(name, policy, archive_url)
         self.slots, self.lock, self.limiter = threading.BoundedSemaphore(policy.connections), threading.Lock(), RateLimiter(policy.rate)
         self.rules, self.blocked, self.unanswered, self.forbidden, self.counts = None, "", 0, {}, Counter()
 
@@ -451,7 +422,7 @@ class Host:
         self.blocked = self.blocked or f"{self.name} {how}: it does not want to be asked, so we stop and try nothing else. {self.advice}"
         self.stop_if_blocked()
 
-# %% ../../nbs/lib/client.ipynb #9afbc72b
+# %% ../../nbs/lib/client.ipynb #7ce5c824
 def _count(host, attempt):
     "Count one attempt, and let its time set the delay between requests."
     well = False if attempt.reason else None if attempt.status >= 400 else True
@@ -472,18 +443,14 @@ def _count_silence(host, silent):
 
 def _heed(host, response):
     "The seconds that a busy server asks for; every request to it waits so long."
-    asked_for = retry_after(response.headers.get("Retry-After")) or 0
+    asked_for = _retry_after(response.headers.get("Retry-After")) or 0
     if asked_for > host.policy.longest_wait:
         host.block(f"asks us to come back in {asked_for / 60:.0f} minutes or later")
     host.limiter.hold(asked_for)
     return asked_for
 
-# %% ../../nbs/lib/client.ipynb #b12f4e75
-class Response(NamedTuple):
-    "An answer that was read to its end, or as far as it came."
-    status: int
-    headers: dict
-    body: bytes
+# %% ../../nbs/lib/client.ipynb #ecb305d9
+_Response = namedtuple("_Response", "status headers body")  # an answer that was read to its end, or as far as it came
 
 
 def _ask_once(host, target, headers):
@@ -491,17 +458,17 @@ def _ask_once(host, target, headers):
     started, raw, body, error = time.monotonic(), None, b"", None
     try:
         raw = host.pool.urlopen("GET", target, headers=headers, redirect=False, retries=False, preload_content=False)
-        body = read_body(raw, host.policy.max_bytes)
+        body = _read_body(raw, host.policy.max_bytes)
     except (urllib3.exceptions.HTTPError, OSError, zlib.error, WebError) as problem:
-        error = network_error(problem)
+        error = _network_error(problem)
         if raw is not None:
             raw.close()
     status = raw.status if raw is not None else 0
-    reason = str(error) if error else status_line(status) if is_busy(status) else None
+    reason = str(error) if error else _status_line(status) if _is_busy(status) else None
     attempt = Attempt(status, reason, len(body), round(time.monotonic() - started, 4))
-    return None if raw is None else Response(status, raw.headers, body), error, attempt
+    return None if raw is None else _Response(status, raw.headers, body), error, attempt
 
-# %% ../../nbs/lib/client.ipynb #99799ed9
+# %% ../../nbs/lib/client.ipynb #f134d2f7
 def _ask(host, target, headers, attempts):
     "The response to `target`, asked for again where that may help. Raises `WebError`, or `RefusedError` for a block."
     for number in range(1, host.policy.attempts + 1):
@@ -513,11 +480,11 @@ def _ask(host, target, headers, attempts):
             _count(host, attempt)
             if response and (how := detected_block(response.status, response.headers, response.body)):
                 host.block(how)
-            busy = response is not None and is_busy(response.status)
+            busy = response is not None and _is_busy(response.status)
             asked_for = _heed(host, response) if busy else 0
         if not (busy or error) or isinstance(error, PermanentError) or number == host.policy.attempts:
             break
-        pause = back_off(number, host.policy.back_off)
+        pause = _back_off(number, host.policy.back_off)
         with host.lock:
             host.counts["asked again"] += 1
             host.limiter.waited += pause if pause > asked_for else 0
@@ -547,11 +514,9 @@ class Fetched(NamedTuple):
         lasting = self.reason is None or self.status in (200, 404, 410, *FORBIDDEN)
         return lasting and time.time() - self.when < max_age
 
-# %% ../../nbs/lib/client.ipynb #a4a0de06
+# %% ../../nbs/lib/client.ipynb #3ce0de56
 @contextmanager
-def cache_errors(
-    folder: Path,  # the cache
-):
+def _cache_errors(folder):
     "A block in which an error of the cache's disk becomes a `StepError` that names the folder."
     try:
         yield
@@ -560,26 +525,18 @@ def cache_errors(
                         "and run the same command again: what it holds is kept") from None
 
 
-def write_atomically(
-    path: Path,  # the file
-    data: bytes,  # what it shall hold
-):
+def _write(path, data):
     "Write a file that is there whole or not at all, also when several threads or processes write it."
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        try:
-            file = open(temporary, "wb")
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(temporary, "wb")
-        with file:
-            file.write(data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
 
-# %% ../../nbs/lib/client.ipynb #fa60dd59
+# %% ../../nbs/lib/client.ipynb #ec5cadd9
 class Memory:
     "Records and bodies of links in a folder, which several threads and processes may use at once."
 
@@ -596,7 +553,7 @@ class Memory:
 
     def get(self, link: str) -> Fetched | None:
         "What is known of `link`; None when there is nothing, or it is damaged."
-        with cache_errors(self.folder):
+        with _cache_errors(self.folder):
             try:
                 record = json.loads(self.path(link, ".json").read_bytes())
                 found = Fetched(link, **record)
@@ -609,14 +566,14 @@ class Memory:
     def put(self, found: Fetched):
         "Remember what is known of a link: the record first, so that no body is without one."
         record = {name: value for name, value in found._asdict().items() if name not in ("link", "body") and value not in (None, "", ())}
-        with cache_errors(self.folder):
-            write_atomically(self.path(found.link, ".json"), json.dumps(record).encode())
+        with _cache_errors(self.folder):
+            _write(self.path(found.link, ".json"), json.dumps(record).encode())
             if found.sha256:
-                write_atomically(self.path(found.link), found.body)
+                _write(self.path(found.link), found.body)
 
     def invalidate(self, link: str):
         "Forget what is known of `link`."
-        with cache_errors(self.folder):
+        with _cache_errors(self.folder):
             self.path(link, ".json").unlink(missing_ok=True)
 
 # %% ../../nbs/lib/client.ipynb #88c33e93
@@ -673,7 +630,7 @@ class Client:
         _remember(self.memory, host, new)
         return new
 
-# %% ../../nbs/lib/client.ipynb #e37c3b4b
+# %% ../../nbs/lib/client.ipynb #72e079bc
 def _get(client, link, known, obey, query, private):
     "What the server sent, or why there is nothing; redirects are followed."
     attempts, here, more = [], link, "?" + urlencode(query) if query else ""
@@ -681,10 +638,10 @@ def _get(client, link, known, obey, query, private):
     conditions, private = {name: value for name, value in versions.items() if value}, dict(private)
     try:
         for _ in range(6):
-            host, target = client.host(allowed_host(here, client.hosts)), request_target(here)
+            host, target = client.host(allowed_host(here, client.hosts)), _target(here)
             host.stop_if_blocked()
             if obey:
-                check_robots(client, host, target)
+                _check_robots(client, host, target)
             response = _ask(host, target + more, {**client.headers, **conditions, **private, "Host": host.name}, attempts)
             if response.status not in (301, 302, 303, 307, 308) or "Location" not in response.headers:
                 break
@@ -694,7 +651,7 @@ def _get(client, link, known, obey, query, private):
     except WebError as error:
         return Fetched(link, error.status, str(error), tuple(attempts), when=time.time())
     _count_forbidden(client, host, link, response.status)
-    reason = None if response.status == 200 or (response.status == 304 and conditions) else status_line(response.status)
+    reason = None if response.status == 200 or (response.status == 304 and conditions) else _status_line(response.status)
     return Fetched(link, response.status, reason, tuple(attempts), etag=response.headers.get("ETag", ""),
                    modified=response.headers.get("Last-Modified", ""), when=time.time(), body=response.body)
 
@@ -746,12 +703,8 @@ def _remember(memory, host, new):
             if not host.blocked:
                 memory.put(new)
 
-# %% ../../nbs/lib/client.ipynb #d484dc5e
-def check_robots(
-    client: Client,  # who asks
-    host: Host,  # whom
-    target: str,  # for what: a path, with its query
-):
+# %% ../../nbs/lib/client.ipynb #d77ef5e4
+def _check_robots(client, host, target):
     "Raise `RefusedError` when the host's robots.txt forbids the path, or cannot be read."
     with host.lock:
         if first := host.rules is None:

@@ -38,15 +38,16 @@ def host_list(
             raise InputError(f"parameter image_hosts is {text!r}: expected names such as images.example.org, separated by commas")
     return (*POSTER_HOSTS, *names)
 
-# %% ../../nbs/lib/sites.ipynb #b44f2eec
+# %% ../../nbs/lib/sites.ipynb #0dc1e1de
 _PLACEHOLDER = re.compile(r"/images/[GS]/|/no[-_]?(?:picture|image|photo|poster)|placeholder|imdb_(?:fb_)?logo", re.I)
 
 
 def title_link(
     imdb_id: str,  # such as tt0000007
+    own_ids: bool = False,  # whether an id of another kind is taken, too, because an archive answers
 ) -> str:
     "The link to the movie's title page. Raises `WebError` when this is no id."
-    if not re.fullmatch(r"tt[0-9]{7,9}", imdb_id):
+    if not re.fullmatch(r"tt[0-9]{7,9}" if not own_ids else r"(?!\.+$)[\w.~-]{1,100}", imdb_id, re.ASCII):
         raise WebError(f"{imdb_id[:40]!r} is no id of IMDb, expected tt and 7 to 9 digits")
     return f"https://{TITLE_HOSTS[0]}/title/{imdb_id}/"
 
