@@ -192,6 +192,8 @@ def download(
     run_dir: str | Path,  # the run's folder, with `movies.parquet`
     archive: str = "",  # an archive that stands in for the web; empty: the web
     catalogue: str = "",  # the catalogue that step 1 was given; empty: the archive's own
+    columns: str = "",  # as step 1 was given it
+    posters: str = "",  # as step 1 was given it
     image_hosts: str = "",  # more hosts that posters may come from, separated by commas
     connections: int = 8,  # requests at a time
     rate: float = 0,  # requests a second to one host at most; 0: 10 on the web, no limit on an archive
@@ -204,9 +206,9 @@ def download(
     check_archive(run_dir, archive)
     movies = read_table(Path(run_dir, "movies.parquet"))
     found = movies[movies.status == "found"]
-    posters = cache_folder(run_dir, archive, catalogue, cache) / "posters"
-    with stand_in(archive, catalogue) if archive and not offline else nullcontext("") as url:
-        client = site_client(url, connections, posters, rate, offline, host_list(image_hosts), ".jpg")
+    kept = cache_folder(run_dir, archive, catalogue, cache, (columns, posters)) / "posters"
+    with stand_in(archive, catalogue, "--columns", columns, "--posters", posters) if archive and not offline else nullcontext("") as url:
+        client = site_client(url, connections, kept, rate, offline, host_list(image_hosts), ".jpg")
         table, attempts = fetch_run(found, client, run_dir, connections)
     write_table(attempts, Path(run_dir, "attempts.parquet"))
     write_table(table, Path(run_dir, "posters.parquet"))

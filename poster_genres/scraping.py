@@ -23,7 +23,7 @@ from bs4 import BeautifulSoup
 from bs4.exceptions import ParserRejectedMarkup
 from bs4.filter import ElementFilter
 
-from .lib.catalogue import find_catalogue, find_posters, read_catalogue
+from .lib.catalogue import archive_posters, find_catalogue, read_catalogue
 from .lib.client import Client, WebError, client_summary, fetch_all
 from .lib.runs import InputError, RefusedError, StepError, check_choice, check_number, step, write_table
 from .lib.sites import POSTER_HOSTS, cache_folder, host_list, safe_link, site_client, sized, stand_in, title_link, tmdb_link
@@ -301,6 +301,8 @@ def scrape(
     run_dir: str | Path,  # the run's folder
     archive: str = "",  # an archive that stands in for the web; empty: the web
     catalogue: str = "",  # a catalogue; empty: the archive's own
+    columns: str = "",  # which column of the catalogue is what; empty: by their names
+    posters: str = "",  # the folder of the archive's posters; empty: where posters usually are
     source: str = "imdb",  # one of `SOURCES`
     limit: int = 0,  # how many movies; 0: all
     missing: str = "some",  # one of `MISSING`
@@ -316,15 +318,16 @@ def scrape(
     check_choice("source", source, SOURCES), check_choice("missing", missing, MISSING), check_number("rate", rate, 0, 1000)
     for name, value in (("limit", limit), ("poster_width", poster_width), ("connections", connections), ("seed", seed)):
         check_number(name, value, *_BOUNDS[name], whole=True)
-    hosts, movies, did = host_list(image_hosts), read_catalogue(find_catalogue(archive, catalogue)), {}
-    posters = find_posters(archive) if archive else None
-    check_overlap(movies, posters)
+    hosts, movies, did = host_list(image_hosts), read_catalogue(find_catalogue(archive, catalogue), columns), {}
+    understood, own = movies.attrs["understood"], archive_posters(archive, posters, movies) if archive else None
+    check_overlap(movies, own)
     usable = movies[movies.reason.isna()]
-    out = left_out(list(usable.imdb_id), posters, missing, limit, seed)
+    out = left_out(list(usable.imdb_id), own, missing, limit, seed)
     chosen = usable[~usable.imdb_id.isin(out)]
     if source == "imdb":
-        with stand_in(archive, catalogue) if archive and not offline else nullcontext("") as url:
-            client = site_client(url, connections, cache_folder(run_dir, archive, catalogue, cache) / "pages", rate, offline, hosts)
+        with stand_in(archive, catalogue, "--columns", columns, "--posters", posters) if archive and not offline else nullcontext("") as url:
+            kept = cache_folder(run_dir, archive, catalogue, cache, (columns, posters)) / "pages"
+            client = site_client(url, connections, kept, rate, offline, hosts)
             pages, did = scrape_pages(list(chosen.imdb_id), client, connections, poster_width, hosts), client_summary(client)
     else:
         pages = links_in_catalogue(chosen, source, poster_width, hosts)
@@ -332,4 +335,4 @@ def scrape(
     write_table(table, Path(run_dir, "movies.parquet"))
     if not (found := int((table.status == "found").sum())):
         raise StepError(f"none of the {len(chosen):,} movies has a poster link, the first because: {pages[chosen.imdb_id.iloc[0]].reason}")
-    return {"in": len(chosen), "out": found, "web": did}
+    return {"in": len(chosen), "out": found, "web": did, "catalogue": understood.lines()}

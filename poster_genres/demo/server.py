@@ -33,7 +33,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
-from ..lib.catalogue import find_catalogue, find_posters, read_catalogue
+from ..lib.catalogue import archive_posters, find_catalogue, read_catalogue
 from ..lib.runs import InputError, PosterGenresError
 from ..lib.sites import API_HOSTS, IMAGE_HOSTS, POSTER_HOSTS, TITLE_HOSTS, TMDB_HOSTS
 
@@ -70,23 +70,18 @@ class ArchiveIndex(NamedTuple):
 def index_archive(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
+    columns: str = "",  # which column is what, as `read_catalogue` takes it; empty: by their names
+    posters: str = "",  # the folder of the posters; empty: where posters usually are
 ) -> ArchiveIndex:
     "What there is to serve. Raises `InputError` for an archive without posters, or without a catalogue."
-    posters = _poster_files(archive)
-    rows = read_catalogue(find_catalogue(archive, catalogue)).dropna(subset="imdb_id").drop_duplicates("imdb_id")
+    movies = read_catalogue(find_catalogue(archive, catalogue), columns)
+    posters = archive_posters(archive, posters, movies)
+    rows = movies.dropna(subset="imdb_id").drop_duplicates("imdb_id")
     films = {row.imdb_id: Film(row.imdb_id, row.title or "", "" if pd.isna(row.year) else str(row.year), tuple(row.genres)) for row in rows.itertuples()}
     paths = {media_key(imdb_id): imdb_id for imdb_id in posters.keys() | films.keys()}
     for column in ("poster_link", "poster_path"):
         paths |= {_key(re.sub(r"^https?://[^/]+", "", link)): imdb_id for link, imdb_id in zip(rows[column], rows.imdb_id) if isinstance(link, str)}
     return ArchiveIndex(films, posters, paths)
-
-
-def _poster_files(archive):
-    "The path of each movie's poster, by id."
-    found = find_posters(archive)
-    if not isinstance(found, dict):
-        found = {imdb_id: Path("posters", f"{imdb_id}.jpg") for imdb_id in found}
-    return {imdb_id: path if path.exists() else Path(archive, path) for imdb_id, path in found.items()}
 
 
 def _key(path):
@@ -480,12 +475,14 @@ def serve(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
     port: int = 8765,  # where to listen on loopback; 0: any free port
+    columns: str = "",  # as in `index_archive`
+    posters: str = "",  # as in `index_archive`
     faults: dict | None = None,  # how to misbehave
     log: str | Path = "",  # a file that gets a line for each answer
     end_with_stdin: bool = False,  # whether to end when the standard input closes
 ):
     "Serve the archive until it is ended. Raises `InputError` when it cannot."
-    index = index_archive(archive, catalogue)
+    index = index_archive(archive, catalogue, columns, posters)
     server = StandInServer(index, port, faults, log)
     print(f"http://127.0.0.1:{server.server_port} stands in for IMDb and TMDB: {len(index.films):,} movies, "
           f"{len(index.posters):,} posters; Ctrl-C ends it", flush=True)
@@ -504,6 +501,8 @@ def main(
     parser = argparse.ArgumentParser(prog="python -m poster_genres.demo.server", description="Serve a poster archive on loopback.")
     parser.add_argument("archive")
     parser.add_argument("--catalogue", default="")
+    parser.add_argument("--columns", default="")
+    parser.add_argument("--posters", default="")
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--faults", type=json.loads, default=os.environ.get("POSTER_GENRES_FAULTS", "{}"), help='such as {"error": 0.1}')
     parser.add_argument("--log", default=os.environ.get("POSTER_GENRES_REPLAY_LOG", ""))

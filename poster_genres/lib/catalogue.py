@@ -6,8 +6,8 @@
 __all__ = ['GENRES', 'DROPPED', 'MAPPINGS', 'TMDB_NUMBERS', 'COLUMN_NAMES', 'USUAL_NAMES', 'translate', 'genre_name',
            'parse_genres', 'genres_of', 'normalise_id', 'id_of', 'Columns', 'recognise', 'told_columns',
            'title_and_year', 'Dialect', 'Source', 'Row', 'Understood', 'count_reasons', 'read_catalogue', 'genre_names',
-           'multi_hot', 'count_genres', 'Posters', 'poster_id', 'scan_posters', 'find_posters', 'genre_folders',
-           'find_catalogue']
+           'multi_hot', 'count_genres', 'Posters', 'poster_id', 'scan_posters', 'find_posters', 'archive_posters',
+           'genre_folders', 'find_catalogue']
 
 # %% ../../nbs/lib/catalogue.ipynb #efe22281
 import ast
@@ -773,6 +773,18 @@ def find_posters(
         seen = f", and not {found.unused[0][0].name!r}, which {found.unused[0][1]}" if found.unused else ""
         raise InputError(f"archive {archive} has no posters: expected files such as {Path(archive, posters or 'posters', 'tt0000007.jpg')}{seen}")
     return found.files
+
+
+def archive_posters(
+    archive: str | Path,  # the archive's folder
+    posters: str,  # as in `scan_posters`
+    movies: pd.DataFrame,  # the catalogue as `read_catalogue` returns it, whose kind of ids the posters' names hold
+) -> dict[str, Path]:
+    "The path of each movie's poster in the archive, by id, whatever the layout. Raises `InputError` when it has none."
+    understood = movies.attrs["understood"]
+    if understood.format == "folders of genres":
+        return {imdb_id: path for imdb_id, (path, _) in genre_folders(archive).items()}
+    return find_posters(archive, posters, understood.kind)
 
 # %% ../../nbs/lib/catalogue.ipynb #5ddb9f0c
 def genre_folders(

@@ -96,7 +96,7 @@ def tmdb_link(
 def stand_in(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    *options: str,  # more options of `python -m poster_genres.demo.server`
+    *options: str,  # more options of `python -m poster_genres.demo.server`, such as --columns
 ):
     "The address of a server for the archive, which ends with the block. Raises `InputError` when it does not start."
     command = [sys.executable, "-m", "poster_genres.demo.server", str(archive), "--catalogue", str(catalogue), "--port", "0", "--end-with-stdin"]
@@ -134,11 +134,12 @@ def cache_folder(
     archive: str | Path = "",  # the archive's folder; empty: the web
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
     cache: str | Path = "",  # the folder of all caches; empty: `cache` beside the run
+    reading: tuple[str, ...] = (),  # how catalogue and posters are read: what `columns` and `posters` say
 ) -> Path:
     "The folder for what is fetched, shared by all runs that ask the same server."
     key = "web"
     if archive:
-        parts = [fingerprint(archive), fingerprint(Path(archive, "posters")), fingerprint(catalogue) if catalogue else "",
+        parts = [fingerprint(archive), fingerprint(catalogue) if catalogue else "", *reading,
                  fingerprint(str(files("poster_genres") / "demo/server.py"))]
         key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
     return (Path(cache).resolve() if cache else Path(run_dir).resolve().parent / "cache") / key
