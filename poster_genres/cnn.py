@@ -502,7 +502,7 @@ def train_round(
     model.set_weights(state.best)
     return model, state.history
 
-# %% ../nbs/05_cnn.ipynb #df2c99ee
+# %% ../nbs/05_cnn.ipynb #fdebb536
 def train_rounds(
     folder: str | Path,  # `model/` of the run
     dataset: Dataset,  # what to learn from
@@ -515,9 +515,9 @@ def train_rounds(
         cpu, rows = time.process_time(), dataset.rows("train")
         if model:
             targets = distillation_targets(targets, soft_labels(model, dataset.images, rows), rows, number)
-        asking = time.process_time() - cpu
+        answering = time.process_time() - cpu
         model, records = train_round(folder, dataset, targets, recipe_of_round(recipe, number), number, made)
-        records[0]["cpu_seconds"] = round(records[0]["cpu_seconds"] + asking, 2)
+        records[0]["cpu_seconds"] = round(records[0]["cpu_seconds"] + answering, 2)
         history += records
     return model, history
 

@@ -160,12 +160,12 @@ def inverted_bottleneck(
     same = stride == 1 and tensor.shape[-1] == filters
     return layers.Add(name=f"{name}_add")([tensor, inside]) if same else inside
 
-# %% ../../nbs/lib/backbones.ipynb #9c62a993
+# %% ../../nbs/lib/backbones.ipynb #1d2a3cda
 def scaled_channels(
     count: int,  # channels of the smallest network
     width: float,  # how many times as many
 ) -> int:
-    "The nearest multiple of 8, and never less than nine tenths of what was asked for."
+    "The nearest multiple of 8, and never less than nine tenths of the product."
     scaled = max(8, int(count * width + 4) // 8 * 8)
     return scaled + 8 if scaled < 0.9 * count * width else scaled
 
