@@ -7,7 +7,7 @@
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
-`networks` and `curve` leave what the tables say of other networks as it is. Of several runs of one network (other seeds)
+`networks`, `choices` and `curve` leave what the tables say of other networks and choices as it is. Of several runs of one network (other seeds)
 the first is the one that is reported; all of them get a table of their own. `choices` and `curve` make their runs beside
 RUN and go on where they were stopped.
 """
@@ -22,8 +22,9 @@ import pandas as pd
 from scipy.special import expit
 from tqdm import tqdm
 
+from poster_genres.cnn import Batches, build_network, checked_recipe, fit_logistic_regressions, standardize, train
 from poster_genres.lib.calibration import choose_platt, load_predictor
-from poster_genres.cnn import Batches, build_network, checked_recipe, fit_epoch, fit_head, predict_rows, to_one_scale, train
+from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.evaluation import evaluated, thresholds_from
@@ -37,12 +38,8 @@ EPOCHS = 6  # of each choice
 CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
-    "mixed posters": {"augmentation": "mixed"},
-    "a second generation": {"generations": 2},
-    "weighted loss": {"loss": "weighted"},
-    "focal loss": {"loss": "focal"},
-    "asymmetric loss": {"loss": "asymmetric"},
-    "bfloat16": {"precision": "bfloat16"},
+    "mixup": {"augmentation": "mixup"},
+    "self-distillation": {"distillation_rounds": 2},
 }
 
 
@@ -64,14 +61,14 @@ def networks(runs):
     "One row a run: what it cost and every score; the history of each; the genres of each; the seeds of each network."
     rows, histories, genres, seeds = [], [], [], []
     for run in map(Path, runs):
-        step, scores = {"generations": 1} | evaluated(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
+        step, scores = evaluated(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
         network = step["network"]
         values = {name: line["value"] for name, line in scores["test"].items() if isinstance(line, dict)}
         seeds.append({"network": network, "seed": step["made_from"]["parameters"]["seed"]} | values)
         if network in {row["answer"] for row in rows}:
             continue
         for name, card in ({network: scores["test"]} | {name.replace("_", " "): card for name, card in scores["references"].items()}).items():
-            paid = ("weights", "multiply_adds", "generations", "epochs", "kept_epoch", "cpu_seconds") if name == network else ()
+            paid = ("weights", "multiply_adds", "distillation_rounds", "epochs", "kept_epoch", "cpu_seconds") if name == network else ()
             lines = {f"{score} {key}": line[key] for score, line in card.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor")}
             before = {"calibration error before": scores["calibration"]["before"]["expected_calibration_error"]["value"]} if name == network else {}
             rows.append({"answer": name, "movies": card["movies"]} | {key: step[key] for key in paid} | lines | before)
@@ -118,10 +115,11 @@ def choices(run):
         change = mean_average_precision(truth, said[name], draws) - mean_average_precision(truth, said["as it is"], draws)
         row["change"] = row["mean_average_precision"] - rows.get("as it is", row)["mean_average_precision"]
         row |= dict(zip(("low", "high"), basic_interval(row["change"], change)))
-        rows[name] = row | {"epochs": EPOCHS * counts["generations"]}
+        rows[name] = row | {"epochs": EPOCHS * counts["distillation_rounds"]}
         write_json(known, rows)
         print(name, json.dumps(rows[name]), flush=True)
-    save(pd.DataFrame.from_dict(rows, orient="index").rename_axis("choice").reset_index(), "choices")
+    rows = pd.DataFrame.from_dict(rows, orient="index").rename_axis("choice").reset_index()
+    save(pd.concat([rows, others("choices", "choice", rows.choice)]), "choices")  # choices that are no longer in the code keep their rows
     known.unlink()
 
 
@@ -163,8 +161,8 @@ def unseen_answers(run, folds=4):
     truth, said, fold = dataset.genres[rows], np.empty((len(rows), len(dataset.names))), np.arange(len(rows)) % folds
     for number in range(folds):
         known = features[fold != number]
-        mean, deviation = to_one_scale(known)
-        kernel, bias = fit_head(known, truth[fold != number], np.ones(len(known)), 0.3)
+        mean, deviation = standardize(known)
+        kernel, bias = fit_logistic_regressions(known, truth[fold != number], np.ones(len(known)), 0.3)
         said[fold == number] = expit((features[fold == number] - mean) / deviation @ kernel + bias)
     return Part(rows, truth, said, np.ones(len(rows)))
 
@@ -188,12 +186,12 @@ def thresholds(run, draws=40, movies=894):
 
 
 def learner(run, posters=640):
-    "The run's network by chance, and batches of some of the run's posters as its recipe shows them."
+    "The run's network, randomly initialized, and batches of some of the run's posters as its recipe shows them."
     parameters, dataset = read_run(run)["steps"]["cnn"]["made_from"]["parameters"], read_dataset(run)
     recipe = checked_recipe(parameters["network"], augmentation=parameters["augmentation"])
-    batches = Batches(dataset, recipe.batch_size, 0, 0, recipe.augmentation)
+    batches = Batches(dataset, dataset.genres, recipe.batch_size, 0, recipe.augmentation)
     batches.order = batches.order[:posters]
-    return build_network(parameters["network"], dataset, recipe), batches
+    return build_network(dataset, recipe), batches
 
 
 def pace(runs):
@@ -202,7 +200,7 @@ def pace(runs):
     for turn in range(6):
         for (model, batches), times in zip(learners, seconds):
             start = time.perf_counter()
-            fit_epoch(model, batches, tqdm(disable=True))
+            model.fit(batches, verbose=0, shuffle=False)
             if turn:  # the first one also builds the graph
                 times.append(time.perf_counter() - start)
     save(pd.DataFrame([{"network": model.name, "height": model.input_shape[1], "width": model.input_shape[2],

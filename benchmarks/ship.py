@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from poster_genres.lib.calibration import load_predictor
-from poster_genres.cnn import predict_rows
+from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import PosterGenresError, StepError, read_json
 from poster_genres.evaluation import evaluated

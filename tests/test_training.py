@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poster_genres.lib.backbones import LITE, check_sha256, lite_weights, load_lite
+from poster_genres.lib.backbones import LITE, application_backbone, check_sha256, lite_weights, load_lite
 from poster_genres.lib.calibration import load_predictor
-from poster_genres.cnn import predict_rows, train
+from poster_genres.cnn import train
+from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import InputError, read_json, read_table, write_json, write_table
 from poster_genres.evaluation import ask, evaluate, load_network
@@ -34,6 +35,7 @@ def draw(folder, posters=200, shuffled=False):
              "repeats": np.where(parts == "train", 1 + np.arange(posters) % 2, 1)}
     write_table(pd.DataFrame(index), folder / "dataset/index.parquet")
     write_json(folder / "dataset/genres.json", GENRES)
+    write_json(folder / "dataset/images.json", {"width": 32, "height": 48, "fit": "stretch"})
     write_json(folder / "run.json", {"steps": {}})
     return folder
 
@@ -48,11 +50,11 @@ def history(folder):
     return pd.read_csv(folder / "model/history.csv").drop(columns=["seconds", "cpu_seconds"])
 
 
-def kill_after_an_epoch(folder, checkpoint, code):
-    "Start a process that trains, and kill it as soon as it has written this checkpoint."
+def kill_when(folder, code, ripe):
+    "Start a process that trains, and kill it as soon as `ripe()`."
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
-    deadline = time.time() + 120
-    while not (folder / "model" / checkpoint).exists():
+    deadline = time.time() + 240
+    while not ripe():
         assert process.poll() is None and time.time() < deadline, "the training ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
@@ -60,21 +62,57 @@ def kill_after_an_epoch(folder, checkpoint, code):
     assert not (folder / "model/model.keras").exists()
 
 
-@pytest.mark.parametrize("generation, chosen", [
+def records(checkpoint):
+    "How many epochs are done in a checkpoint; 0 when there is none."
+    if not checkpoint.exists():
+        return 0
+    with np.load(checkpoint) as arrays:
+        return str(arrays["record"]).count('"epoch"')
+
+
+def assert_same_training(ours, theirs):
+    "Two runs have the same history, and no weight of their networks differs in a single bit."
+    pd.testing.assert_frame_equal(history(ours), history(theirs), check_exact=True)
+    for one, other in zip(weights(ours), weights(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+TINY = {"network": "pretrained", "backbone": "tiny", "batch_size": 16}
+
+
+@pytest.mark.parametrize("number, chosen", [
     (1, {"epochs": 6, "batch_size": 16}),
-    (2, {"epochs": 4, "batch_size": 16, "generations": 2}),
-    pytest.param(1, {"network": "pretrained", "backbone": "tiny", "epochs": 4, "batch_size": 16}, marks=pytest.mark.slow),
-], ids=["compact", "second generation", "pretrained"])
-def test_killed_training_ends_at_the_same_weights(tmp_path, generation, chosen):
+    (2, {"epochs": 4, "batch_size": 16, "distillation_rounds": 2, "augmentation": "mixup"}),
+    pytest.param(1, {"network": "original", "epochs": 4}, marks=pytest.mark.slow),
+    pytest.param(1, TINY | {"epochs": 4, "distillation_rounds": 1}, marks=pytest.mark.slow),
+], ids=["compact", "second round", "original", "pretrained"])
+def test_killed_training_ends_at_the_same_weights(tmp_path, number, chosen):
     train(draw(tmp_path / "undisturbed"), **chosen)
-    killed = draw(tmp_path / "killed")
-    kill_after_an_epoch(killed, f"checkpoint-{generation}.npz", f"import sys; from poster_genres.cnn import train; train(sys.argv[1], **{chosen})")
-    with np.load(killed / f"model/checkpoint-{generation}.npz") as checkpoint:
-        assert 1 <= str(checkpoint["record"]).count('"epoch"') < chosen["epochs"], "it was killed too late"
+    killed, checkpoint = draw(tmp_path / "killed"), tmp_path / f"killed/model/checkpoint-{number}.npz"
+    code = f"import sys; from poster_genres.cnn import train; train(sys.argv[1], **{chosen})"
+    kill_when(killed, code, checkpoint.exists)  # in the middle of an epoch, soon after the file appeared
+    done = records(checkpoint)
+    assert 1 <= done < chosen["epochs"], "it was killed too late"
+    kill_when(killed, code, lambda: records(checkpoint) > done)
     train(killed, **chosen)
-    pd.testing.assert_frame_equal(history(killed), history(tmp_path / "undisturbed"), rtol=1e-5)
-    for ours, theirs in zip(weights(killed), weights(tmp_path / "undisturbed"), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert_same_training(killed, tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0, 0.02, 0.05, 0.1, 0.3, 0.7])
+def test_training_may_be_killed_at_any_moment(tmp_path, delay):
+    train(draw(tmp_path / "undisturbed"), epochs=4, batch_size=16)
+    killed, checkpoint = draw(tmp_path / "killed"), tmp_path / "killed/model/checkpoint-1.npz"
+    started = []
+
+    def ripe():
+        if not started and any(checkpoint.parent.glob("*checkpoint*")) if checkpoint.parent.exists() else False:
+            started.append(time.time())
+        return bool(started) and time.time() - started[0] >= delay
+
+    kill_when(killed, "import sys; from poster_genres.cnn import train; train(sys.argv[1], epochs=4, batch_size=16)", ripe)
+    train(killed, epochs=4, batch_size=16)
+    assert_same_training(killed, tmp_path / "undisturbed")
 
 
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path):
@@ -90,17 +128,54 @@ def test_training_stops_when_nothing_gets_better(tmp_path):
     assert done["epochs"] == done["kept_epoch"] + 2 < 30 and len(history(run)) == done["epochs"]
 
 
-def test_bfloat16_learns_and_is_saved_as_an_ordinary_network(tmp_path):
-    run = draw(tmp_path / "run", posters=400)
-    train(run, epochs=3, batch_size=16, precision="bfloat16")
-    model = keras.models.load_model(run / "model/model.keras", compile=False)
-    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    assert history(run).mean_average_precision.max() > 0.7
+def of_genres(run, genres, parts=None, size=None):
+    "The run with other genres, and perhaps with other parts and posters of another size."
+    index = read_table(run / "dataset/index.parquet").iloc[:len(genres)]
+    images = np.load(run / "dataset/images.npy")[:len(genres)]
+    height, width = size or images.shape[1:3]
+    np.save(run / "dataset/images.npy", images[:, :height, :width])
+    np.save(run / "dataset/genres.npy", genres.astype(np.uint8))
+    write_json(run / "dataset/genres.json", [f"Genre {number}" for number in range(genres.shape[1])])
+    write_table(index.assign(part=parts) if parts is not None else index, run / "dataset/index.parquet")
+    return run
+
+
+ODD = {
+    "one movie": (np.ones((1, 2)), ["train"], None),
+    "one genre, no validation part": (np.ones((20, 1)), np.resize(["train", "test"], 20), None),
+    "more genres than movies, tiny posters": (np.eye(8, 60), None, (8, 8)),
+    "a genre that validation lacks": (np.eye(2)[[0] * 10 + [1] * 10], ["train"] * 15 + ["validation"] * 5, None),
+}
+
+
+@pytest.mark.parametrize("chosen", [{"network": "compact"}, TINY | {"trainable_fraction": 0.0}], ids=["compact", "linear probe"])
+def test_any_data_is_trained_on(tmp_path, chosen):
+    for name, (genres, parts, size) in ODD.items():
+        run = of_genres(draw(tmp_path / name), genres, parts, size)
+        counts, dataset = train(run, **chosen, epochs=1), read_dataset(run)
+        y_prob = predict_rows(keras.models.load_model(run / "model/model.keras", compile=False), dataset.images, np.arange(len(genres)))
+        assert counts["kept_epoch"] == counts["epochs"] and y_prob.shape == genres.shape and np.isfinite(y_prob).all(), name
+
+
+def test_posters_that_are_all_alike_are_trained_on(tmp_path):
+    run = draw(tmp_path / "run", posters=20)
+    images = np.load(run / "dataset/images.npy")
+    np.save(run / "dataset/images.npy", np.repeat(images[:1], len(images), 0))
+    assert train(run, "original", epochs=1)["kept_epoch"] == 1 and train(run, **TINY, trainable_fraction=0.0)["kept_epoch"] == 0
+
+
+def test_a_model_of_keras_applications_is_a_backbone(tmp_path):
+    run, file = draw(tmp_path / "run", posters=20), tmp_path / "mobilenet.weights.h5"
+    application_backbone("MobileNetV2", (48, 32, 3), weights="").save_weights(file)
+    counts = train(run, "pretrained", backbone="mobilenetv2", backbone_weights=str(file), epochs=1, distillation_rounds=1)
+    assert counts["epochs"] == 1 and keras.models.load_model(run / "model/model.keras", compile=False).get_layer("genres")
+    with pytest.raises(InputError, match="cannot be used"):
+        train(run, "pretrained", backbone="resnet50", backbone_weights=str(file), epochs=1)
 
 
 def test_a_frozen_backbone_is_asked_once(tmp_path):
     run = draw(tmp_path / "run")
-    chosen = {"network": "pretrained", "backbone": "tiny", "unfrozen": 0.0}
+    chosen = {"network": "pretrained", "backbone": "tiny", "trainable_fraction": 0.0}
     assert train(run, **chosen)["epochs"] == 0 and history(run).epoch.tolist() == [0]
     written = (run / "model/features.npz").stat().st_mtime_ns
     train(run, **chosen, batch_size=8)
@@ -121,11 +196,11 @@ def test_weights_of_a_backbone_are_the_known_ones(tmp_path):
 
 def test_probabilities_are_calibrated_by_the_evaluation(tmp_path):
     run = draw(tmp_path / "run", posters=600)
-    train(run, epochs=2, batch_size=16, loss="focal")
+    train(run, epochs=2, batch_size=16, augmentation="mixup")
     evaluate(run, resamples=50)
     scores = read_json(run / "evaluation/scores.json")
     error = lambda card: card["expected_calibration_error"]["value"]
-    assert error(scores["test"]) < 0.5 * error(scores["calibration"]["before"])
+    assert error(scores["test"]) < error(scores["calibration"]["before"])
     predictor, dataset = load_predictor(run / "evaluation/predictor.keras"), read_dataset(run)
     said = read_table(run / "evaluation/predictions.parquet").query("part == 'test'")
     np.testing.assert_allclose(predict_rows(predictor, dataset.images, dataset.rows("test")), np.stack(said.probabilities), atol=1e-4)
