@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.special import expit
 
 from .lib.calibration import PlattScaling, choose_platt, logistic_regression, make_predictor, save_predictor
-from .cnn import features_of, predict_rows
+from .networks import features_of, predict_rows
 from .preprocessing import Dataset, read_dataset
 from .lib.runs import (UNREADABLE, InputError, atomic_path, check_number, disk_errors, is_intact, read_run, reason, step,
                                     update_run, write_json, write_table)

@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from poster_genres.cnn import compact, original, pretrained
+from poster_genres.networks import compact, original, pretrained
 from poster_genres.lib.backbones import LEVELS
 from poster_genres.lib.explanations import agreement, exact_maps, heat_maps, occlusion_maps, pooling_layers
 
