@@ -409,7 +409,7 @@ def manipulate(
     validation_share: float = 0.1,  # share of the movies on which choices are made
     seed: int = 0,  # decides which movies are repeated
 ) -> dict:
-    "Counts, after `sample.parquet` and `fates.parquet` were written. Raises `InputError` for a bad parameter or no movie."
+    "Counts, after `sample.parquet` and `exclusions.parquet` were written. Raises `InputError` for a bad parameter or no movie."
     _check(**{name: value for name, value in locals().items() if name not in ("run_dir", "drop_genres", "seed")})
     movies, posters = read_table(Path(run_dir, "movies.parquet")), read_table(Path(run_dir, "posters.parquet"))
     drop = _genre_list(drop_genres, movies.genres.dropna())
@@ -421,7 +421,8 @@ def manipulate(
         sample = balanced(table, balance, balance_share, most_repeats, test_share, validation_share, seed)
     if empty := [part for part in PARTS if part not in set(sample.part)]:
         raise InputError(f"no movie falls into part {empty[0]}: {len(table)} movies are too few or its share small")
-    write_table(movies.assign(rule=rule), Path(run_dir, "fates.parquet"))
+    stage, reason = (rule.str.split(": ", n=1).str[place] for place in (0, 1))
+    write_table(movies.assign(stage=stage, reason=reason), Path(run_dir, "exclusions.parquet"))
     write_table(sample, Path(run_dir, "sample.parquet"))
     return {"in": len(movies), "out": len(table), "genres": len(genre_names(table.genres)), "too_few": too_few(sample),
             "same_pictures": len(table) - table.group.nunique()} | sample.part.value_counts().to_dict()

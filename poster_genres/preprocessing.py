@@ -285,6 +285,7 @@ def preprocess(
     facts = check_pixels(counts)
     _write_labels(sample[[reason is None for reason in reasons]], dataset, failed)
     check_alignment(run_dir, fit)
+    write_json(dataset / "images.json", {"width": width, "height": height, "fit": fit})
     return {"in": len(sample), "out": reasons.count(None), "failed": len(failed), "pixels": facts}
 
 # %% ../nbs/04_preprocessing.ipynb #307bf1f7

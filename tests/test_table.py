@@ -156,10 +156,10 @@ def made_up_run(folder, count=300, seed=0):
 def test_every_row_has_a_fate(tmp_path, balance):
     movies = made_up_run(tmp_path)
     done = manipulate(tmp_path, balance=balance)
-    fates, sample = read_table(tmp_path / "fates.parquet"), read_table(tmp_path / "sample.parquet")
+    fates, sample = read_table(tmp_path / "exclusions.parquet"), read_table(tmp_path / "sample.parquet")
     assert list(fates.row) == list(movies.row)
-    assert set(fates.imdb_id[fates.rule.isna()]) == set(sample.imdb_id) and len(sample) == done["out"]
-    table = waterfall(fates, fates.rule)
+    assert set(fates.imdb_id[fates.stage.isna()]) == set(sample.imdb_id) and len(sample) == done["out"]
+    table = waterfall(fates, fates.stage + ": " + fates.reason)
     assert table.left.iloc[-1] == len(sample) and table.removed.sum() + len(sample) == len(movies)
     assert not {name for genres in sample.genres for name in genres} - set(GENRES)
 
