@@ -351,8 +351,8 @@ STEPS = {
     "download": StepFiles("02_download", ("movies.parquet",), ("posters.parquet", "attempts.parquet"), ("archive", "catalogue")),
     "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet")),
     "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), (*_DATASET, "dataset/images.json", "dataset/failed.json")),
-    "cnn": StepFiles("05_cnn", (*_DATASET, "dataset/images.json"), ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
-    "evaluation": StepFiles("06_evaluation", ("model/model.keras", *_DATASET, "dataset/images.json"),
+    "cnn": StepFiles("05_cnn", _DATASET, ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
+    "evaluation": StepFiles("06_evaluation", ("model/model.keras", *_DATASET),
                             ("evaluation/scores.json", "evaluation/predictions.parquet", "evaluation/predictor.keras")),
 }
 

@@ -97,7 +97,8 @@ def render(
     **values,  # what is put in; escaped, unless it is `Markup`
 ) -> Markup:
     "Return the template with the values in their places."
-    return Markup(_templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode())
+    page = _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
+    return Markup(re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "\ufffd", page))  # control characters are no part of HTML
 
 # %% ../../nbs/run/pages.ipynb #7803ee32
 def frame(

@@ -425,6 +425,9 @@ def resolve(
     if chosen.get("needs") == "catalogue" and not {"archive", "catalogue"} & set(given):
         raise InputError(f"profile {profile} needs a catalogue: name one with --catalogue movies_metadata.csv")
     run_dir = Path(out or outputs_folder() / profile).absolute()
+    for path in (str(run_dir), *given.values()):
+        if path != path.encode("utf-8", "replace").decode():
+            raise InputError(f"the name {path!r} is no UTF-8, which notebooks and tables need: choose another one")
     read_run(run_dir)
     known = {name for step in STEPS for name in step_parameters(step)} | {"cache"}
     if unknown := [OPTIONS[name] for name in given if name not in known]:

@@ -258,10 +258,10 @@ def compare_runs(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Return what differs: parameters (a row each, a column a run) and scores (a row for each score of each part). Raises `InputError`."
     records = read_runs(run_dirs)
-    parameters = pd.DataFrame({name: _effective(record) for name, record in records.items()}).fillna("–")
+    parameters = pd.DataFrame({name: _effective(record) for name, record in records.items()}, dtype=object).fillna("–")
     scores = {name: {(part, SCORE_NAMES.get(key, key)): f"{figure(score['value'])} ({interval(score)}), floor {figure(score.get('floor'))}"
                      for part, key, score in _all_scores(record)} for name, record in records.items()}
-    table = pd.DataFrame(scores).fillna("–")
+    table = pd.DataFrame(scores, dtype=object).fillna("–")
     return parameters[parameters.nunique(axis=1) > 1], table.set_axis(pd.MultiIndex.from_tuples(list(table.index), names=["part", "score"]))
 
 
