@@ -28,6 +28,14 @@ def temporary_folder():
         yield Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def strict():
+    "A picture that cannot be drawn fails a run of the tests, instead of becoming a sentence."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSTER_GENRES_STRICT", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def cli():
     "The command line: cli('status', ...) gives returncode, stdout and stderr."

@@ -245,12 +245,20 @@ def write_report(
 def read_runs(
     run_dirs: list,  # two or more run folders
 ) -> dict[str, dict]:
-    "Return the records of the runs by their names; by their paths where names are equal. Raises `InputError` for what is no run."
+    "Return the records of the runs by their names, as much of their paths as tells them apart. Raises `InputError` for what is no run."
     folders = [Path(run_dir) for run_dir in run_dirs]
     if missing := next((folder for folder in folders if not (folder / "run.json").exists()), None):
         raise InputError(f"{missing} is no run: expected a folder with run.json, such as outputs/demo")
-    names = [folder.resolve().name for folder in folders]
-    return {name if names.count(name) == 1 else str(folder): read_run(folder) for name, folder in zip(names, folders)}
+    return dict(zip(_told_apart([folder.resolve().parts for folder in folders]), map(read_run, folders)))
+
+
+def _told_apart(paths):
+    "The ends of the paths, as long as it takes for all to be different; numbered when one is given twice."
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{parts[-1]} ({number})" for number, parts in enumerate(paths, 1)]
 
 
 def compare_runs(
