@@ -270,7 +270,7 @@ def test_killed_training_goes_on(finished, archive, cli):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
 @pytest.mark.parametrize("whole_group", [False, True], ids=["runner", "group"])
-@pytest.mark.parametrize("step, delay", zip(STEPS, (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)))
+@pytest.mark.parametrize("step, delay", list(zip(STEPS, (0.0, 0.1, 0.2, 0.3, 0.4, 0.5))))
 def test_killed_in_every_step(step, delay, whole_group, finished, archive, cli):
     run = copy_before(step, finished[0], f"killed-{step}-{whole_group}")
     kill_in(step, archive, run, whole_group, delay)
@@ -281,7 +281,7 @@ def test_killed_in_every_step(step, delay, whole_group, finished, archive, cli):
 
 # ---- bad input ----
 
-def test_bad_input_gets_one_line(archive, finished, tmp_path, cli):
+def test_bad_input_gets_one_line(archive, tmp_path, quick_cli):
     (tmp_path / "empty.csv").touch()
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 40)
     (tmp_path / "other.csv").write_text("name,price\nbread,3\n")
@@ -309,14 +309,14 @@ def test_bad_input_gets_one_line(archive, finished, tmp_path, cli):
         (["--profile", "real", *out], "--archive"),
     ]
     for words, expected in cases:
-        done = cli("run", *words)
+        done = quick_cli("run", *words)
         lines = done.stderr.strip().splitlines()
         assert done.returncode == 2, (words, done.returncode, done.stderr)
         assert expected in lines[-1] and "Traceback" not in done.stderr, (words, done.stderr)
         if words[0] in ("--archive", "--profile"):
-            dry = cli("run", *words, "--dry-run")
+            dry = quick_cli("run", *words, "--dry-run")
             assert dry.returncode == 2 and dry.stderr == done.stderr, ("a dry run refuses what a run refuses", words)
-    assert cli("serve-archive", tmp_path / "nowhere").returncode == 2
+    assert quick_cli("serve-archive", tmp_path / "nowhere").returncode == 2
 
 
 def test_taken_folder(archive, finished, cli):

@@ -139,9 +139,9 @@ def read_profile(
     return profile | {"parameters": check_parameters(profile["parameters"])}
 
 # %% ../../nbs/run/pipeline.ipynb #0edaf6d0
-def _within_the_package(source):
-    "The source with imports from this package as nbdev writes most of them: relative."
-    return re.sub(r"^(\s*)from (?:poster_genres\.|\.)[\w.]*?(\w+) import", r"\1from .\2 import", source, flags=re.M)
+def _without_imports(source):
+    "The source without imports from this package, which nbdev rewrites."
+    return re.sub(r"^from (?:poster_genres|\.)[\w.]* import (?:\([^)]*\)|.*)\n?", "", source, flags=re.M).strip()
 
 
 def exported_cells(
@@ -151,7 +151,7 @@ def exported_cells(
     cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
     name = next((found[1] for source in cells if (found := re.match(r"#\|\s*default_exp\s+([\w.]+)", source))), None)
     bodies = [re.sub(r"^#\|.*\n", "", source, flags=re.M) for source in cells if re.match(r"#\|\s*export\b", source)]
-    return name, [_within_the_package(body).strip() for body in bodies]
+    return name, [_without_imports(body) for body in bodies]
 
 # %% ../../nbs/run/pipeline.ipynb #3f2b7638
 def check_in_step(
@@ -164,7 +164,7 @@ def check_in_step(
         if not cells:
             continue
         module = package.joinpath(*name.split(".")).with_suffix(".py")
-        text = _within_the_package(module.read_text(encoding="utf-8")) if module.exists() else ""
+        text = _without_imports(module.read_text(encoding="utf-8")) if module.exists() else ""
         if not all(cell in text for cell in cells) or text.count(f"/{path.name} #") != len(cells):
             raise InputError(f"{path.name} and {module.relative_to(package.parent)} differ: run `make export`, or restart JupyterLab")
 

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from ..lib.metrics import (LOWER_IS_BETTER, any_at_k, average_precision, bootstrap_weights, brier, hits_at_k, log_loss, macro_f1,
                                        mean_average_precision, reflected)
 from ..lib.runs import STEPS, InputError, atomic_path, outputs_folder, read_json, read_run, read_table, run_states
-from .pages import data_address, figure, frame, interval, notebook_body, percent, render, sections, with_captions
+from .pages import data_address, figure, frame, interval_text, notebook_body, percent, render, sections, with_captions
 from .pipeline import clock, step_parameters
 
 # %% ../../nbs/run/report.ipynb #bd528611
@@ -38,7 +38,7 @@ def score_table(
     scores: dict,  # the scores of one part, as in run.json: name -> value, low, high, floor, skill
 ) -> pd.DataFrame:
     "Return a row for each score: its value with the interval, its floor, its skill."
-    rows = [{"score": SCORE_NAMES.get(name, name.replace("_", " ")), "value": figure(score["value"]), "95 % interval": interval(score),
+    rows = [{"score": SCORE_NAMES.get(name, name.replace("_", " ")), "value": figure(score["value"]), "95 % interval": interval_text(score),
              "constant floor": figure(score.get("floor")), "skill": "–" if name == "expected_calibration_error" else percent(score.get("skill"), True)}
             for name, score in scores.items() if isinstance(score, dict) and score.get("value") is not None]
     return pd.DataFrame(rows)
@@ -267,7 +267,7 @@ def compare_runs(
     "Return what differs: parameters (a row each, a column a run) and scores (a row for each score of each part). Raises `InputError`."
     records = read_runs(run_dirs)
     parameters = pd.DataFrame({name: _effective(record) for name, record in records.items()}, dtype=object).fillna("–")
-    scores = {name: {(part, SCORE_NAMES.get(key, key)): f"{figure(score['value'])} ({interval(score)}), floor {figure(score.get('floor'))}"
+    scores = {name: {(part, SCORE_NAMES.get(key, key)): f"{figure(score['value'])} ({interval_text(score)}), floor {figure(score.get('floor'))}"
                      for part, key, score in _all_scores(record)} for name, record in records.items()}
     table = pd.DataFrame(scores, dtype=object).fillna("–")
     return parameters[parameters.nunique(axis=1) > 1], table.set_axis(pd.MultiIndex.from_tuples(list(table.index), names=["part", "score"]))
