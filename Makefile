@@ -23,7 +23,7 @@ $(READY): requirements.lock settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-run: $(READY)  ## the whole chain on the made-up archive; prints the address of its report
+run: $(READY)  ## the whole chain on synthetic posters; prints the address of its report
 	@$(BIN)/poster-genres run --profile demo
 
 test: $(READY)  ## everything that must hold before a change lands

@@ -26,7 +26,7 @@ setup(
     python_requires=f">={settings['min_python']}",
     packages=[*find_packages(include=[package, f"{package}.*"]), f"{package}.notebooks"],
     package_dir={package: package, f"{package}.notebooks": notebooks},
-    package_data={package: ["shipped/*"], f"{package}.notebooks": ["*.ipynb", "*/*.ipynb", "*.css", "*.js", "profiles/*.yaml", "results/*.csv"]},
+    package_data={package: ["shipped/*"], f"{package}.notebooks": ["*.ipynb", "*/*.ipynb", "*.css", "*.js", "profiles/*.yaml", "results/*.csv", "templates/*.html"]},
     install_requires=shlex.split(settings["requirements"]),
     extras_require={"dev": shlex.split(settings["dev_requirements"]), "pretrained": shlex.split(settings["pretrained_requirements"])},
     entry_points={

@@ -1,4 +1,5 @@
-"""The house is in order: package in step with the notebooks, notebooks clean and tested, wheel complete."""
+"""The project is in order: package in step with the notebooks, notebooks clean and tested, imports one way, wheel complete."""
+import ast
 import re
 import shutil
 import subprocess
@@ -77,6 +78,96 @@ def test_step_declares_its_parameters(step):
         assert entry["help"], name
 
 
+# ---- imports ----
+
+PACKAGE = ROOT / "poster_genres"
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in sorted(PACKAGE.rglob("*.py")) if path.stem not in ("__init__", "_modidx")}
+ROOMS = {"lib": {"lib"}, "demo": {"lib", "demo"}, "run": {"lib", "", "demo", "run"}, "": {"lib", ""}}  # folder -> folders that it may import from
+
+
+def imports(name):
+    "The modules of the package that the module imports, by their path inside it."
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("poster_genres")):
+            parents = name.split("/")[:-1]
+            module = node.module or ""
+            yield "/".join([*parents[:len(parents) - node.level + 1], *module.split(".")] if node.level else module.split(".")[1:]).strip("/")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_one_way(name):
+    "lib <- steps <- run; demo is known to run only."
+    room = name.rpartition("/")[0]
+    wrong = [other for other in imports(name) if other.rpartition("/")[0] not in ROOMS[room]]
+    assert not wrong, f"{name} imports {wrong}"
+    circles = [other for other in imports(name) if other in MODULES and name in imports(other)]
+    assert not circles, f"{name} and {circles} import each other"
+
+
+def test_numbers_look_back():
+    "A numbered notebook imports lower-numbered ones and its own lettered ones, which import nothing of their step."
+    number = {}
+    for notebook in NOTEBOOKS:
+        if found := re.match(r"(\d+)([a-z]?)_", notebook.name):
+            source = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells)
+            if module := re.search(r"#\|\s*default_exp\s+([\w.]+)", source):
+                number[module[1]] = (int(found[1]), found[2])
+    for name, (digits, letter) in number.items():
+        for other in imports(name):
+            if other in number and other != name:
+                lower, own = number[other][0] < digits, number[other][0] == digits and number[other][1] and not letter
+                earlier = number[other][0] == digits and letter and number[other][1] and number[other][1] < letter
+                explore = digits == 6 and letter == "a" and other == "evaluation"  # 06a looks at what 06 made
+                assert lower or own or earlier or explore, f"{name} imports {other}"
+
+
+def test_public_name_stands_in_one_module():
+    owners = {}
+    for name, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else [
+                target.id for target in node.targets if isinstance(target, ast.Name) and target.id.isupper()] if isinstance(node, ast.Assign) else []
+            for one in names:
+                if not one.startswith("_") and one != "main":
+                    owners.setdefault(one, []).append(name)
+    assert not {one: where for one, where in owners.items() if len(where) > 1}
+
+
+IMPORT_ALL = """
+import importlib, logging, os, sys, warnings
+import keras, matplotlib, numpy, pandas, papermill, requests_cache, skimage, tensorflow  # what other packages do at import is theirs
+before = dict(os.environ), list(warnings.filters), {name: logger.level for name, logger in logging.root.manager.loggerDict.items() if hasattr(logger, "level")}, os.listdir()
+for name in sys.argv[1:]:
+    importlib.import_module(f"poster_genres.{name}")
+after = dict(os.environ), list(warnings.filters), {name: logger.level for name, logger in logging.root.manager.loggerDict.items() if hasattr(logger, "level")}, os.listdir()
+print([what for what, one, two in zip(("environment", "filters"), before, after) if one != two],
+      {name: level for name, level in after[2].items() if level and before[2].get(name) != level}, set(after[3]) - set(before[3]))
+"""
+
+
+def test_nothing_happens_at_import(tmp_path):
+    "No environment variable, no warning filter, no level of a logger, no file."
+    names = [name.replace("/", ".") for name in MODULES]
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *names], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] {} set()", done.stdout
+
+
+def test_program_gets_prediction_and_version_without_keras():
+    script = ("import poster_genres, sys; print(poster_genres.__version__, callable(poster_genres.predict), "
+              "sorted({'keras', 'tensorflow', 'numpy', 'pandas'} & set(sys.modules)))")
+    said = run(sys.executable, "-c", script, cwd=ROOT).stdout
+    version = re.search(r"^version = (.+)$", (ROOT / "settings.ini").read_text(), re.M)[1]
+    assert said.strip() == f"{version} True []"
+    script = "import poster_genres; print(next(iter(poster_genres.predict('nbs/images/surest.jpg')))['genres'][0]['probability'] > 0)"
+    assert run(sys.executable, "-c", script, cwd=ROOT).stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmark_can_be_imported(path):
+    "What a benchmark takes from the package is still there; nothing runs."
+    run(sys.executable, "-c", f"import runpy; runpy.run_path({str(path)!r}, run_name='imported')", cwd=ROOT)
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebook_passes(notebook):
     done = subprocess.run([BIN / "nbdev_test", "--path", notebook, "--n_workers", "0"], cwd=ROOT, capture_output=True, text=True)
@@ -98,6 +189,7 @@ def test_wheel_carries_the_notebooks(copy, tmp_path):
     for notebook in NOTEBOOKS:
         assert f"poster_genres/notebooks/{notebook.relative_to(ROOT / 'nbs').as_posix()}" in names
     assert "poster_genres/notebooks/profiles/demo.yaml" in names and {"poster_genres/notebooks/styles.css", "poster_genres/notebooks/page.js"} <= set(names)
+    assert {f"poster_genres/notebooks/templates/{path.name}" for path in (ROOT / "nbs" / "templates").glob("*.html")} <= set(names)
     assert {f"poster_genres/shipped/{name}" for name in ("predictor.tflite", "MODEL_CARD.md", "LICENSE-APACHE")} <= set(names)
 
     installed = tmp_path / "installed"

@@ -12,7 +12,7 @@ import browser
 import pytest
 from browser import ROOT
 
-NOTEBOOKS = sorted(path.name for path in (ROOT / "nbs").glob("*.ipynb"))
+NOTEBOOKS = sorted(path.relative_to(ROOT / "nbs").as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 SAMPLE = ["06a_explore.ipynb"]
 
 RUN_ALL = """async () => {

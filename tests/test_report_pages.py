@@ -2,10 +2,12 @@
 import shutil
 
 import browser
+import nbformat
+import pandas as pd
 import pytest
 from browser import ROOT
 
-from poster_genres.lib.runs import STEPS, update_run, write_json
+from poster_genres.lib.runs import STEPS, TABLES, update_run, write_json, write_table
 from poster_genres.run.report import write_comparison, write_report
 
 SCORE = {"value": 1.36, "low": 1.28, "high": 1.43, "floor": 0.92, "skill": 0.37}
@@ -28,6 +30,44 @@ def report(tmp_path_factory):
     write_report(run)
     write_comparison([run, run], run / "report" / "compared.html")
     return run / "report"
+
+
+HOSTILE = "<img src=styles.css onerror=document.title='owned'><script>document.title='owned'</script>${7*7}"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    "The report of a run in which every text from outside is markup, its name too, and a comparison of two of them."
+    runs = [tmp_path_factory.mktemp("hostile") / HOSTILE.replace("/", "") for _ in "ab"]
+    for run in runs:
+        update_run(run, state="failed", name=HOSTILE, profile=HOSTILE, commit=HOSTILE, parameters={HOSTILE: HOSTILE}, versions={HOSTILE: HOSTILE})
+        update_run(run, "scraping", state="done", notebook_seconds=1.0, out=3, notes=[HOSTILE], made_from={"parameters": {HOSTILE: HOSTILE}}, **{"in": 3})
+        update_run(run, "download", state="failed", error=HOSTILE)
+        scores = {"movies": 9} | {name: SCORE for name in ("hits_at_3", "mean_average_precision")}
+        update_run(run, scores={"test": scores, HOSTILE: scores, "genres": {HOSTILE: SCORE | {"movies": 9}}, "constancy": {"constant_three": [HOSTILE] * 3}})
+        write_json(run / "dataset" / "failed.json", {HOSTILE: HOSTILE})
+        movie = dict.fromkeys(TABLES["movies"].names, HOSTILE) | {"row": 1, "year": 1999, "genres": [HOSTILE]}
+        write_table(pd.DataFrame([movie]), run / "movies.parquet")
+        outputs = [nbformat.v4.new_output("display_data", {kind: HOSTILE}) for kind in ("text/plain", "text/html", "text/markdown", "image/svg+xml", "text/latex")]
+        outputs += [nbformat.v4.new_output("display_data", {"text/markdown": "![x](styles.css) [y](javascript:alert(1))"}),
+                    nbformat.v4.new_output("stream", name="stderr", text=HOSTILE), nbformat.v4.new_output("stream", name="stdout", text=HOSTILE)]
+        cells = [nbformat.v4.new_markdown_cell("# Scraping"), nbformat.v4.new_code_cell(f"title = {HOSTILE!r}", outputs=outputs)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), run / "01_scraping.ipynb")
+        write_report(run)
+    write_comparison(runs, runs[1] / "report" / "compared.html")
+    return runs[1] / "report"
+
+
+def test_no_text_from_outside_becomes_markup(hostile, chrome):
+    "No script runs, nothing is asked for, no file is taken in, and the words are still there."
+    for path in sorted(hostile.glob("*.html")):
+        page, asked = chrome.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        assert page.title() != "owned" and "onerror" in page.inner_text("main"), path.name
+        assert page.evaluate("() => document.querySelectorAll('[onerror], main script, main [src]:not([src^=\"data:\"]), main style, main a[href^=javascript]').length") == 0, path.name
+        assert len(asked) == 1, asked
+        page.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import sys
 from urllib.parse import unquote, urlsplit
 
 import browser
+import nbformat
 import pytest
 import yaml
 from browser import ROOT, SIZES
@@ -35,7 +36,7 @@ def pages(site):
 
 
 def test_every_notebook_has_a_page_with_its_pictures(site, pages):
-    notebooks = list((ROOT / "nbs").glob("*.ipynb"))
+    notebooks = [path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
     assert len(pages) == len(notebooks) + 2, "one more for the functions, one for the model card"
     for name, page in pages.items():
         assert page.h1.get_text(strip=True) and page.title.get_text(strip=True), name
@@ -60,7 +61,7 @@ def test_model_card_is_a_page_that_is_linked(pages):
 def test_sidebar_lists_every_notebook():
     sections = yaml.safe_load((ROOT / "nbs" / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
     listed = {name for section in sections for name in section["contents"]}
-    missing = {path.name for path in (ROOT / "nbs").glob("*.ipynb")} - listed
+    missing = {path.relative_to(ROOT / "nbs").as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts} - listed
     assert not missing, f"put into the sidebar of nbs/_quarto.yml: {missing}"
 
 
@@ -87,9 +88,9 @@ def test_reference_documents_every_public_function(pages):
     page = pages["reference.html"].get_text()
     names = [name.split(".")[-1] for module in d["syms"].values() for name in module if not name.split(".")[-1].startswith("_") and name.count(".") == 2]
     assert len(names) > 150 and not [name for name in names if name not in page]
-    core = pages["core.html"]
-    heading = core.select_one("#atomic_path")
-    assert heading and "core.py#L" in heading.find_next("a", class_="source")["href"]
+    runs = pages["runs.html"]
+    heading = runs.select_one("#atomic_path")
+    assert heading and "lib/runs.py#L" in heading.find_next("a", class_="source")["href"]
     assert "where the file is to appear" in heading.find_next("table").get_text()
 
 
@@ -157,30 +158,34 @@ def test_site_is_accessible(address, chrome, page, scheme):
     assert not wrong, "\n".join(wrong)
 
 
+def greeting(word, expected=None):
+    "A notebook that exports one function and tests it."
+    cell = nbformat.v4.new_code_cell
+    return nbformat.v4.new_notebook(cells=[
+        cell("#| default_exp lib.greeting"), nbformat.v4.new_markdown_cell("# Greeting\n\n> One function."),
+        cell(f'#| export\ndef greet(\n    name: str,  # who is greeted\n) -> str:\n    "Return {word} in one word."\n    return f"{word}, {{name}}"'),
+        cell(f'assert greet("you") == "{expected or word}, you", "the old words"', metadata={"tags": ["test"]})])
+
+
 @pytest.mark.slow
 def test_a_change_to_a_notebook_reaches_package_tests_and_site(tmp_path):
-    "The four commands of CONTRIBUTING, in a copy, after a function of a notebook was changed."
+    "The four commands of CONTRIBUTING, in a copy with one more notebook, before and after its function is changed."
     project = tmp_path / "project"
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".venv", ".git", "outputs", "_docs", "*.egg-info", "__pycache__"))
     (project / ".venv").symlink_to(sys.prefix)
-    notebook = project / "nbs" / "run" / "pipeline.ipynb"
-    text = notebook.read_text(encoding="utf-8")
-    assert "The duration as minutes and seconds, such as 1:05." in text
-    notebook.write_text(text.replace("{int(seconds) // 60}:{int(seconds)", "{int(seconds) // 60} min {int(seconds)")
-                        .replace("The duration as minutes and seconds, such as 1:05.", "The duration in words, such as 1 min 05."), encoding="utf-8")
+    (project / "nbs" / "lib" / "greeting.ipynb").write_text(nbformat.writes(greeting("Hello")), encoding="utf-8")
 
     def make(*words):
         return subprocess.run(["make", "-o", ".venv/.ready", *words], cwd=project, capture_output=True, text=True, timeout=900,
                               env=os.environ | {"PYTHONPATH": str(project)})
 
     assert make("export").returncode == 0
-    assert " min {int(seconds)" in (project / "poster_genres" / "pipeline.py").read_text(encoding="utf-8"), "the package follows"
-    failed = make("test-notebook", "NB=run/pipeline")
-    assert failed.returncode != 0 and "1:05" in failed.stdout + failed.stderr, "the notebook's own test notices"
-    notebook.write_text(notebook.read_text(encoding="utf-8").replace('== \\"1:05\\"', '== \\"1 min 05\\"').replace('== \\"0:03\\"', '== \\"0 min 03\\"')
-                        .replace("about 2:59 left", "about 2 min 59 left").replace("scraping        0:00  300", "scraping      0 min 00  300"), encoding="utf-8")
-    passed = make("export", "test-notebook", "NB=run/pipeline")
-    assert passed.returncode == 0, (passed.stdout + passed.stderr)[-3000:]
+    assert "Hello" in (project / "poster_genres" / "lib" / "greeting.py").read_text(encoding="utf-8"), "the package follows"
+    assert make("test-notebook", "NB=lib/greeting").returncode == 0
+    (project / "nbs" / "lib" / "greeting.ipynb").write_text(nbformat.writes(greeting("Good day", expected="Hello")), encoding="utf-8")
+    failed = make("export", "test-notebook", "NB=lib/greeting")
+    assert failed.returncode != 0 and "the old words" in failed.stdout + failed.stderr, "the notebook's own test notices"
+    assert "Good day" in (project / "poster_genres" / "lib" / "greeting.py").read_text(encoding="utf-8")
     built = make("docs")
     assert built.returncode == 0, built.stderr[-3000:]
-    assert "The duration in words" in (project / "_docs" / "pipeline.html").read_text(encoding="utf-8"), "the site follows"
+    assert "Return Good day in one word" in (project / "_docs" / "greeting.html").read_text(encoding="utf-8"), "the site follows"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
-           'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json', 'reason',
-           'read_json', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table', 'read_table',
+           'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
+           'reason', 'read_json', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table', 'read_table',
            'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'read_run',
            'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked', 'run_states',
            'step']
@@ -19,6 +19,7 @@ import inspect
 import io
 import json
 import os
+import re
 import sys
 import time
 import zipfile
@@ -29,6 +30,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+import fastjsonschema
 import pandas as pd
 import psutil
 import pyarrow as pa
@@ -48,10 +50,9 @@ class PosterGenresError(Exception):
                  ):
         super().__init__(" ".join(str(message).split()))
 
-# %% ../../nbs/lib/runs.ipynb #59ea83b7
+
 class StepError(PosterGenresError):
     "A step could not finish its work."
-    exit_status = 1
 
 
 class InputError(PosterGenresError):
@@ -62,6 +63,15 @@ class InputError(PosterGenresError):
 class RefusedError(PosterGenresError):
     "A site does not want to be asked: the step stops there and keeps what it has."
     exit_status = 3
+
+# %% ../../nbs/lib/runs.ipynb #24ff70ed
+def printable(
+    text: str,  # what is to be shown in a terminal
+    encoding: str | None = "utf-8",  # of the terminal; None: UTF-8
+) -> str:
+    "Return `text` with control characters, changes of direction, and characters that the encoding lacks as escapes."
+    escaped = re.sub(r"[^\S\n\t \xa0]|[\0-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
+    return escaped.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 # %% ../../nbs/lib/runs.ipynb #1e3af16b
 @contextmanager
@@ -84,7 +94,7 @@ def check_choice(
     value: str,  # what it was given
     choices: tuple[str, ...],  # what it may be
 ) -> str:
-    "`value`, when it is one of `choices`. Raises `InputError` that names the nearest one."
+    "Return `value` when it is one of `choices`. Raises `InputError` that names the nearest one."
     if value in choices:
         return value
     words = [choice for choice in choices if choice]
@@ -99,7 +109,7 @@ def check_number(
     high: float = float("inf"),  # the largest that it may be
     whole: bool = False,  # whether it must be a whole number
 ) -> float:
-    "`value`, when it is a number from `low` to `high`. Raises `InputError` when it is not."
+    "Return `value` when it is a number from `low` to `high`. Raises `InputError` when it is not."
     if isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and low <= value <= high:
         return value
     kind, up_to = "whole number" if whole else "number", f" to {high}" if high < float("inf") else " on"
@@ -139,9 +149,9 @@ def write_json(
     path: str | Path,  # the file to write
     value,  # anything that JSON can hold
 ) -> Path:
-    "`path`, after `value` was written there atomically."
+    "Write `value` to `path` atomically. A character that UTF-8 lacks (half of a surrogate pair) is written as JSON's escape."
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     return Path(path)
 
 # %% ../../nbs/lib/runs.ipynb #43d653a0
@@ -151,30 +161,31 @@ UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, Ru
 def reason(
     error: Exception,  # what a library raised
 ) -> str:
-    "Its first line, or its kind when it says nothing: what goes into a message of ours."
+    "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def read_json(
     path: str | Path,  # the file to read
 ):
-    "The value in the JSON file at `path`. Raises `InputError` when it is missing or is no JSON."
+    "Read the value in the JSON file at `path`. Raises `InputError` when it is missing or is no JSON."
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: expected a JSON file that an earlier step writes") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): delete it and run the step that writes it again") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON ({reason(error)}): delete it and run the step that writes it again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
 
 # %% ../../nbs/lib/runs.ipynb #01fd95a7
 def fingerprint(
     path: str | Path,  # a file or a folder; a missing one has the fingerprint "missing"
 ) -> str:
-    "What tells this file or folder from a changed one: 64 hexadecimal digits."
+    "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
-        listing = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns)
-                         for entry in os.scandir(path) if entry.is_file())
+        listing = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in os.scandir(path) if entry.is_file())
         return hashlib.sha256(repr(listing).encode()).hexdigest()
     if not path.exists():
         return "missing"
@@ -182,59 +193,54 @@ def fingerprint(
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../../nbs/lib/runs.ipynb #1ba63ef6
+def _source(module):
+    "The text of one of our modules, such as lib.runs."
+    return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+
+
 def imported_modules(
     module: str,  # a module of this package, such as "scraping" or "lib.client"
 ) -> set[str]:
-    "The names of `module` and of all modules of this package that it imports, directly or not."
+    "Return the names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
     while waiting:
         found.add(name := waiting.pop())
         for node in ast.walk(ast.parse(_source(name))):
             if isinstance(node, ast.ImportFrom) and node.level and node.module:
-                folders = name.split(".")[:-node.level]
-                waiting.add(".".join([*folders, node.module]))
+                waiting.add(".".join([*name.split(".")[:-node.level], node.module]))
         waiting -= found
     return found
-
-
-def _source(module):
-    "The text of one of our modules, such as lib.runs."
-    return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
 # %% ../../nbs/lib/runs.ipynb #bf01c43b
 def source_fingerprint(
     module: str,  # a module of this package, such as "scraping" or "lib.client"
 ) -> str:
-    "The fingerprint of the source of `module` and of what it imports from this package."
-    digest = hashlib.sha256()
-    for name in sorted(imported_modules(module)):
-        digest.update(_source(name).encode())
-    return digest.hexdigest()
+    "Return the fingerprint of the source of `module` and of what it imports from this package."
+    return hashlib.sha256("".join(map(_source, sorted(imported_modules(module)))).encode()).hexdigest()
 
 # %% ../../nbs/lib/runs.ipynb #d45cbea4
-def _columns(**types):
-    "A schema from `name=type`; a type that is given in a tuple of one may not be missing."
-    return pa.schema([pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not isinstance(kind, tuple))
-                      for name, kind in types.items()])
+_TYPES = {"text": pa.string(), "names": pa.list_(pa.string()), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
+          "float32": pa.float32(), "float64": pa.float64(), "floats": pa.list_(pa.float32())}
 
-_text, _names, _short, _int, _long = pa.string(), pa.list_(pa.string()), pa.int16(), pa.int32(), pa.int64()
-_real = pa.float32()
 
-TABLES = {
-    "movies": _columns(row=(_int,), imdb_id=_text, title=_text, year=_short, genres=_names, poster_name=_text,
-                       poster_link=_text, source=_text, layout=_text, status=(_text,), reason=_text),
-    "posters": _columns(imdb_id=(_text,), poster_link=_text, path=_text, sha256=_text, phash=_text, bytes=_long,
-                        width=_int, height=_int, mode=_text, status=(_text,), reason=_text, attempts=_short, kept=_text),
-    "attempts": _columns(poster_link=(_text,), attempt=(_short,), http_status=(_short,), reason=_text, bytes=_long,
-                         seconds=pa.float64(), sha256=_text, width=_int, height=_int, mode=_text),
-    "exclusions": _columns(row=(_int,), imdb_id=_text, title=_text, stage=_text, reason=_text),
-    "sample": _columns(imdb_id=(_text,), title=_text, year=_short, genres=(_names,), path=(_text,), group=(_text,),
-                       part=(_text,), repeats=(_short,), weight=(_real,)),
-    "index": _columns(imdb_id=(_text,), title=_text, year=_short, path=(_text,), part=(_text,), repeats=(_short,),
-                      weight=(_real,)),
-    "predictions": _columns(imdb_id=(_text,), part=(_text,), genres=(_names,), predicted=(_names,),
-                            probabilities=(pa.list_(pa.float32()),)),
-}
+def _schema(columns):
+    "The Arrow schema of `name type, ...`; a type with an exclamation mark may not be missing."
+    pairs = (column.split() for column in columns.split(","))
+    return pa.schema([pa.field(name, _TYPES[kind.rstrip("!")], nullable=not kind.endswith("!")) for name, kind in pairs])
+
+
+TABLES = {name: _schema(columns) for name, columns in {
+    "movies": "row int32!, imdb_id text, title text, year int16, genres names, poster_name text, poster_link text, source text,"
+              "layout text, status text!, reason text",
+    "posters": "imdb_id text!, poster_link text, path text, sha256 text, phash text, bytes int64, width int32, height int32,"
+               "mode text, status text!, reason text, attempts int16, kept text",
+    "attempts": "poster_link text!, attempt int16!, http_status int16!, reason text, bytes int64, seconds float64, sha256 text,"
+                "width int32, height int32, mode text",
+    "exclusions": "row int32!, imdb_id text, title text, stage text, reason text",
+    "sample": "imdb_id text!, title text, year int16, genres names!, path text!, group text!, part text!, repeats int16!, weight float32!",
+    "index": "imdb_id text!, title text, year int16, path text!, part text!, repeats int16!, weight float32!",
+    "predictions": "imdb_id text!, part text!, genres names!, predicted names!, probabilities floats!",
+}.items()}
 DEFAULTS = {"weight": 1.0}  # columns that may be left out when a table is written, and what they hold then
 
 # %% ../../nbs/lib/runs.ipynb #c1495561
@@ -242,7 +248,7 @@ def write_table(
     table: pd.DataFrame,  # columns that the schema does not know are left out
     path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
 ) -> Path:
-    "`path`, after `table` was written there atomically. Raises `StepError` naming a column that is missing or of a wrong type."
+    "Write `table` to `path` atomically. Raises `StepError` naming a column that is missing or of a wrong type."
     schema = TABLES[Path(path).stem]
     table = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table})
     if missing := [name for name in schema.names if name not in table]:
@@ -257,42 +263,31 @@ def _as_array(column, field, path):
     "The values of one column as an Arrow array of the field's type."
     try:
         array = pa.Array.from_pandas(column, type=field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise StepError(f"table {Path(path).name}, column {field.name}: expected {field.type} ({error})") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+        raise StepError(f"table {Path(path).name}, column {field.name}: expected {field.type} ({reason(error)})") from None
     if array.null_count and not field.nullable:
         raise StepError(f"table {Path(path).name}, column {field.name}: {array.null_count} values are missing")
     return array
 
 # %% ../../nbs/lib/runs.ipynb #089ee105
-_PANDAS_TYPES = {_short: pd.Int16Dtype(), _int: pd.Int32Dtype(), _long: pd.Int64Dtype()}
-
-
 def read_table(
     path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
 ) -> pd.DataFrame:
-    "The table at `path`, lists as Python lists. Raises `InputError` when it is missing, damaged or has other columns."
+    "Read the table at `path`, lists as Python lists. Raises `InputError` when it is missing, damaged or has other columns."
     path, schema = Path(path), TABLES[Path(path).stem]
     if not path.exists():
         raise InputError(f"{path} does not exist: run the step that writes {path.name} first")
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is no Parquet file ({error}): delete it and run its step again") from None
-    _check_columns(table.schema, schema, path)
-    frame = table.to_pandas(types_mapper=_PANDAS_TYPES.get)
-    for field in schema:
-        if pa.types.is_list(field.type):
-            frame[field.name] = [None if value is None else list(value) for value in frame[field.name]]
-    return frame
-
-
-def _check_columns(found, expected, path):
-    "Raise `InputError` for the first column of `expected` that `found` lacks or has with another type."
-    for field in expected:
-        if field.name not in found.names:
-            raise InputError(f"{path}: column {field.name} is missing; expected {', '.join(expected.names)}")
-        if found.field(field.name).type != field.type:
-            raise InputError(f"{path}: column {field.name} is {found.field(field.name).type}, expected {field.type}")
+        found = dict(zip(table.schema.names, table.schema.types))
+        if wrong := next((field for field in schema if found.get(field.name) != field.type), None):
+            seen = f"is {found[wrong.name]}, expected {wrong.type}" if wrong.name in found else f"is missing; expected {', '.join(schema.names)}"
+            raise InputError(f"{path}: column {wrong.name} {seen}: delete the file and run its step again")
+        frame = table.to_pandas(types_mapper={pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}.get)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path} is no Parquet file ({reason(error)}): delete it and run its step again") from None
+    lists = {field.name: [None if value is None else list(value) for value in frame[field.name]] for field in schema if pa.types.is_list(field.type)}
+    return frame.assign(**lists)
 
 # %% ../../nbs/lib/runs.ipynb #f3e982f6
 class NotebookBar(tqdm):
@@ -330,17 +325,16 @@ def progress(
 
 # %% ../../nbs/lib/runs.ipynb #1b90efad
 def outputs_folder() -> Path:
-    "The folder that holds all runs: `outputs/` of the checkout, or of the current folder when the package is installed."
+    "Return the folder that holds all runs: `outputs/` of the checkout, or of the current folder when the package is installed."
     project = Path(str(files("poster_genres"))).parent
-    home = project if (project / "settings.ini").exists() else Path.cwd()
-    return home / "outputs"
+    return (project if (project / "settings.ini").exists() else Path.cwd()) / "outputs"
 
 
 def notebooks_folder() -> Path:
-    "The folder that holds the numbered notebooks: `nbs/` of the checkout, or the copy that the installed package carries."
+    "Return the folder of the numbered notebooks: `nbs/` of the checkout, or the copy that the installed package carries."
     package = Path(str(files("poster_genres")))
-    installed, checkout = package / "notebooks", package.parent / "nbs"
-    return checkout if checkout.exists() else installed
+    checkout = package.parent / "nbs"
+    return checkout if checkout.exists() else package / "notebooks"
 
 # %% ../../nbs/lib/runs.ipynb #01fe1aea
 class StepFiles(NamedTuple):
@@ -351,36 +345,56 @@ class StepFiles(NamedTuple):
     path_parameters: tuple[str, ...] = ()
 
 
+_DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
 STEPS = {
     "scraping": StepFiles("01_scraping", (), ("movies.parquet",), ("archive", "catalogue")),
     "download": StepFiles("02_download", ("movies.parquet",), ("posters.parquet", "attempts.parquet"), ("archive", "catalogue")),
     "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet")),
-    "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), ("dataset/images.npy", "dataset/genres.npy",
-                               "dataset/index.parquet", "dataset/genres.json", "dataset/images.json", "dataset/failed.json")),
-    "cnn": StepFiles("05_cnn", ("dataset/images.npy", "dataset/genres.npy", "dataset/index.parquet",
-                                "dataset/genres.json"), ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
-    "evaluation": StepFiles("06_evaluation", ("model/model.keras", "dataset/images.npy", "dataset/genres.npy",
-                            "dataset/index.parquet"), ("evaluation/scores.json", "evaluation/predictions.parquet",
-                   "evaluation/predictor.keras")),
+    "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), (*_DATASET, "dataset/images.json", "dataset/failed.json")),
+    "cnn": StepFiles("05_cnn", _DATASET, ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
+    "evaluation": StepFiles("06_evaluation", ("model/model.keras", *_DATASET),
+                            ("evaluation/scores.json", "evaluation/predictions.parquet", "evaluation/predictor.keras")),
 }
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
+_text, _object, _number = {"type": "string"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
+_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "outputs": _object} | {
+    name: _number for name in ("in", "out", "seconds", "notebook_seconds", "peak_memory_mb")} | {
+    "made_from": _object | {"properties": {"inputs": _object, "parameters": _object}}}
+_SCORES = {"properties": dict.fromkeys(("value", "low", "high", "floor", "skill", "movies"), _number), "additionalProperties": {"$ref": "#/$defs/scores"}}
+_RECORD = {"type": "object", "required": ["steps"], "$defs": {"scores": _SCORES}, "properties": {
+    "name": _text, "state": _text, "seed": _number, "parameters": _object, "versions": _object,
+    "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}}, "scores": _object | {"$ref": "#/$defs/scores"}}}
+
+
+@functools.cache
+def _checker():
+    "The function that checks a record of a run against its schema."
+    return fastjsonschema.compile(_RECORD)
+
+# %% ../../nbs/lib/runs.ipynb #f13c02a0
+_EMPTY = {"state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
+
+
 def read_run(
     run_dir: str | Path,  # the run's folder
 ) -> dict:
-    "The record of the run, empty when the folder is new. Raises `InputError` when the folder holds something else."
+    "Read the record of the run; it is empty when the folder is new. Raises `InputError` when the folder holds something else."
     path = Path(run_dir)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: expected a run folder, or a name for a new one")
     if (path / "run.json").exists():
         record = read_json(path / "run.json")
-        if isinstance(record, dict) and "steps" in record:
-            return record
-        raise InputError(f"{path / 'run.json'} is not the record of a run: choose another folder")
-    if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        try:
+            _checker()(record)
+        except fastjsonschema.JsonSchemaException as error:
+            raise InputError(f"{path / 'run.json'} is damaged ({error.message.replace('data', 'it', 1)}): "
+                             "delete it and run again; the steps are done anew, with what the cache holds") from None
+        return {"name": path.name} | _EMPTY | {name: value for name, value in record.items() if value is not None}
+    ours = {Path(output).parts[0] for entry in STEPS.values() for output in (*entry.outputs, f"{entry.notebook}.ipynb")} | {"report", "fates.parquet"}
+    if path.exists() and any(not entry.name.startswith(".") and entry.name not in ours for entry in path.iterdir()):
         raise InputError(f"{path} holds files but no run.json, so it is no run: choose another folder, or an empty one")
-    return {"name": path.name, "state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0,
-            "steps": {}, "scores": {}}
+    return {"name": path.name} | _EMPTY | {"parameters": {}, "versions": {}, "steps": {}, "scores": {}}
 
 # %% ../../nbs/lib/runs.ipynb #1456b651
 def update_run(
@@ -388,7 +402,7 @@ def update_run(
     step: str | None = None,  # the step whose entry changes; None for the run itself
     **changes,  # what to set
 ) -> dict:
-    "The record of the run after `changes` were made to it, or to its entry for `step`, and saved."
+    "Make `changes` to the record of the run, or to its entry for `step`; save and return the record."
     record = read_run(run_dir)
     target = record if step is None else record["steps"].setdefault(step, {})
     target.update(changes)
@@ -439,11 +453,12 @@ def is_intact(
     run_dir: str | Path,  # the run's folder
     name: str,  # the step, one of `STEPS`
 ) -> bool:
-    "Whether the step is done, and the files of the run that it read and wrote are still those in its record."
+    "Return whether the step is done, and the files of the run that it read and wrote are still those in its record."
     entry = read_run(run_dir)["steps"].get(name, {})
     if entry.get("state") != "done":
         return False
-    files = {path: entry["made_from"]["inputs"].get(path) for path in STEPS[name].inputs} | entry["outputs"]
+    read = entry.get("made_from", {}).get("inputs", {})
+    files = {path: read.get(path) for path in STEPS[name].inputs} | entry.get("outputs", {})
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
 
@@ -452,31 +467,32 @@ def is_done(
     name: str,  # the step, one of `STEPS`
     parameters: dict,  # the parameters it would have now; those that its record does not know are ignored
 ) -> bool:
-    "Whether the step's result is there and was made from the same inputs, parameters and source as it would be now."
+    "Return whether the step's result is there and was made from the same inputs, parameters and source as it would be now."
     if not is_intact(run_dir, name):
         return False
-    made = read_run(run_dir)["steps"][name]["made_from"]
-    return made == made_from(run_dir, name, made["parameters"] | {key: value for key, value in parameters.items() if key in made["parameters"]})
+    made = read_run(run_dir)["steps"][name].get("made_from", {})
+    known = made.get("parameters", {})
+    return made == made_from(run_dir, name, known | {key: value for key, value in parameters.items() if key in known})
 
 # %% ../../nbs/lib/runs.ipynb #8d3b61ce
 def is_locked(
     run_dir: str | Path,  # the run's folder
     who: str = "run",  # as in `locked`
 ) -> bool:
-    "Whether a process is in such a block just now."
+    "Return whether a process is in such a block just now."
     try:
         with locked(run_dir, who):
             return False
     except InputError:
         return True
-    except OSError:  # a folder in which nobody can write
+    except OSError:  # a folder in which we may not write
         return False
 
 
 def run_states(
     run_dir: str | Path,  # the run's folder
 ) -> tuple[str, dict[str, str]]:
-    "The state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
+    "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
     dead = record["state"] == "running" and not is_locked(run_dir)
     for name, here in STEPS.items():

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['pipeline', 'prediction', 'status', 'server', 'report', 'demo', 'client', 'make_parser', 'dry_run', 'run_command',
-           'one_run', 'score_lines', 'status_lines', 'status_command', 'paired_lines', 'compare_command', 'quietly',
-           'predict_command', 'branch', 'sweep', 'main']
+           'one_run', 'status_command', 'paired_lines', 'compare_command', 'quietly', 'predict_command', 'branch',
+           'sweep', 'serve_command', 'main']
 
 # %% ../../nbs/run/cli.ipynb #05b84670
 import argparse
 import os
 import shutil
 import sys
+import traceback
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from ..lib.runs import STEPS, InputError, PosterGenresError, StepError, outputs_folder, read_run, run_states, write_json
+from ..lib.runs import STEPS, InputError, PosterGenresError, StepError, outputs_folder, printable, read_run, write_json
 
 # %% ../../nbs/run/cli.ipynb #9f5f91a3
 class _Later:
@@ -46,13 +47,13 @@ class _Parser(argparse.ArgumentParser):
 
 # %% ../../nbs/run/cli.ipynb #5c8eedd7
 def make_parser() -> argparse.ArgumentParser:
-    "The parser of the command line."
+    "Return the parser of the command line."
     parser = _Parser(prog="poster-genres", description="Movie genres from posters: from a catalogue to honest scores.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     status = commands.add_parser("status", help="what is done, what is left, what failed and why")
-    status.add_argument("run", nargs="?", default="", help="a run folder; default: all runs below outputs/")
-    status.add_argument("movie", nargs="?", default="", help="an IMDb id, such as tt0111161: what became of this movie in that run")
+    status.add_argument("run", nargs="?", default="", help="a run folder; default: the newest run below outputs/, and a line for each other one")
+    status.add_argument("movie", nargs="?", default="", help="an IMDb id, such as tt0111161: what happened to this movie in that run")
     compare = commands.add_parser("compare", help="what differs between runs: parameters and scores")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     predict = commands.add_parser("predict", help="name the genres of posters")
@@ -63,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     serve_archive.add_argument("archive", help="a poster archive")
     serve_archive.add_argument("--catalogue", default="", help="another catalogue than the archive's own")
     serve_archive.add_argument("--port", type=int, default=8765, help="the port (default: %(default)s)")
-    studio = commands.add_parser("studio", help="draw a made-up poster archive")
+    studio = commands.add_parser("studio", help="draw a poster archive of synthetic posters")
     studio.add_argument("folder", help="where to draw it")
     studio.add_argument("--movies", type=int, default=400, help="how many (default: %(default)s)")
     studio.add_argument("--seed", type=int, default=0, help="which ones (default: %(default)s)")
@@ -72,19 +73,21 @@ def make_parser() -> argparse.ArgumentParser:
 # %% ../../nbs/run/cli.ipynb #5ab9f1ef
 def _add_run(commands):
     "The command `run` and its options."
-    run = commands.add_parser("run", help="run the chain, or go on with it", formatter_class=argparse.RawDescriptionHelpFormatter,
-                              epilog=_parameter_help)
+    run = commands.add_parser("run", help="run the chain, or go on with it", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_parameter_help)
     run.add_argument("--profile", default="demo", help="demo, original, pretrained, real or tmdb (default: %(default)s)")
-    run.add_argument("--archive", default="", metavar="DIR", help="a folder with a catalogue and posters/; it stands in for the web")
-    run.add_argument("--catalogue", default="", metavar="CSV", help="a catalogue; default: the archive's own")
+    run.add_argument("--archive", default="", metavar="DIR", help="a folder with a catalogue and posters; it stands in for the web")
+    run.add_argument("--catalogue", default="", metavar="FILE", help="a catalogue; default: the archive's own")
+    run.add_argument("--columns", default="", metavar="NAME=COLUMN,...", help="which column of the catalogue is what, where that is not found")
+    run.add_argument("--posters", default="", metavar="DIR", help="the folder of the archive's posters, where it is not found")
     run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: outputs/PROFILE)")
+    run.add_argument("--cache", default="", metavar="DIR", help="where pages and posters are kept for all runs (default: cache/ beside the run's folder)")
     run.add_argument("--contact", default="", metavar="ADDRESS", help="how a site's owner can reach you; needed for the web itself (or POSTER_GENRES_CONTACT)")
-    run.add_argument("--offline", action="store_true", help="steps 1 and 2 make do with what is in the cache, and ask nobody")
+    run.add_argument("--offline", action="store_true", help="steps 1 and 2 use what is in the cache, and ask no site")
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters", help="set a parameter; may be repeated")
     run.add_argument("--sweep", nargs=2, default=None, metavar=("NAME", "V1,V2,..."), help="one run for each value of a parameter, then their comparison")
     run.add_argument("--from", default="", metavar="STEP", dest="first", help="do this step and all after it again")
     run.add_argument("--to", default="", metavar="STEP", dest="last", help="stop after this step")
-    run.add_argument("--dry-run", action="store_true", help="say what would be done, its time and its disk, and do nothing")
+    run.add_argument("--dry-run", action="store_true", help="say what would be done and its disk space, and do nothing")
 
 
 def _parameter_help():
@@ -92,45 +95,45 @@ def _parameter_help():
     lines = [f"The steps are {', '.join(STEPS)}. Their parameters, for -p:", ""]
     for step in STEPS:
         for name, entry in pipeline.step_parameters(step).items():
-            if name not in ("run_dir", "archive", "catalogue", "seed"):
+            if name not in ("seed", *pipeline.OPTIONS):
                 lines.append(f"  {name:<18} {entry['default']:<22} {step}: {entry['help']}")
-    return "\n".join([*lines, "  seed               0                      all steps: the seed of everything that is drawn by chance"])
+    return "\n".join([*lines, "  seed               0                      all steps: the seed of all random draws"])
 
 # %% ../../nbs/run/cli.ipynb #0095a790
+def _options(words):
+    "The options of `run` that say where data lies, as the pipeline takes them."
+    return {name: getattr(words, name) for name in ("archive", "catalogue", "columns", "posters", "cache")}
+
+
 def dry_run(
     words: argparse.Namespace,  # the options of `run`
 ) -> str:
-    "What the run would do, a line a step, with its time and its disk."
-    run_dir, chosen, parameters = pipeline.resolve(words.profile, words.archive, words.catalogue, words.out, dict(words.parameters))
-    if "studio" in chosen and not parameters["archive"]:
-        parameters["archive"] = str(demo.demo_folder(**chosen["studio"]).absolute())
-        movies = chosen["studio"]["movies"]
-    else:
-        movies = pipeline.count_movies(parameters["archive"], parameters["catalogue"], parameters.get("limit", 0))
-    rows = pipeline.plan_run(run_dir, parameters, movies, words.first, words.last)
-    lines = [f"{run_dir}: {movies:,} movies"]
-    lines += [f"  {row['step']:<14} {row['does']:<20} {pipeline.clock(row['seconds']):>7} {row['bytes'] / 1e6:>8,.0f} MB" for row in rows]
-    lines.append(f"  {'in all':<35} {pipeline.clock(sum(row['seconds'] for row in rows)):>7} {sum(row['bytes'] for row in rows) / 1e6:>8,.0f} MB, roughly")
-    return "\n".join(lines)
+    "Return what the run would do, a line a step, with its time where it is known and its disk space."
+    plan = pipeline.prepare(words.profile, words.out, dict(words.parameters), words.first, words.last, **_options(words))
+    lines = [f"{plan.run_dir}: {plan.movies:,} movies"]
+    for row in plan.rows:
+        time = f"{pipeline.clock(row['seconds'])} last time" if row["seconds"] is not None else "known after it ran" if row["does"] == "run" else ""
+        lines.append(f"  {row['step']:<14} {row['does']:<20} {time:<18} {(row['run'] + row['cache']) / 1e6:>8,.0f} MB")
+    return "\n".join([*lines, f"  {'in all, roughly':<54} {sum(row['run'] + row['cache'] for row in plan.rows) / 1e6:>8,.0f} MB"])
 
 # %% ../../nbs/run/cli.ipynb #32c616dc
 def run_command(
     words: argparse.Namespace,  # the options of `run`
 ) -> str:
-    "What to say at the end of a run: its scores beside their floors, and the address of its report."
+    "Run the chain, and return what to say at its end: its scores beside their floors, and the address of its report."
     if words.contact:
         os.environ["POSTER_GENRES_CONTACT"] = client.contact(words.contact)
     if words.offline:
         words.parameters.append(("offline", "true"))
-    repeated = [name for i, (name, _) in enumerate(words.parameters) if name in dict(words.parameters[:i])]
-    if repeated:
-        raise InputError(f"parameter {repeated[0]} is set twice: expected each -p once")
+    names = [name for name, _ in words.parameters]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"parameter {min(repeated)} is set twice: expected each -p once")
     if words.sweep:
         return sweep(words)
     if words.dry_run:
         return dry_run(words)
     run_dir = one_run(words, Path(words.out or outputs_folder() / words.profile), dict(words.parameters))
-    return "\n".join([*score_lines(read_run(run_dir)), f"report: {(run_dir / 'report' / 'index.html').absolute().as_uri()}"])
+    return "\n".join([*status.score_lines(read_run(run_dir)), f"report: {(run_dir / 'report' / 'index.html').absolute().as_uri()}"])
 
 
 def one_run(
@@ -138,88 +141,55 @@ def one_run(
     run_dir: Path,  # the run's folder
     parameters: dict,  # what was set
 ) -> Path:
-    "The run's folder, after the run with its pages. When a step fails, the front page tells it, and the error goes on."
+    "Make the run with its pages, and return its folder. When a step fails, the front page tells it, and the error goes on."
     try:
-        return pipeline.run_chain(words.profile, words.archive, words.catalogue, str(run_dir), parameters,
-                                  words.first, words.last, after=report.write_report)
+        return pipeline.run_chain(words.profile, str(run_dir), parameters, words.first, words.last, report.write_report, **_options(words))
     except PosterGenresError:
         if (run_dir / "run.json").exists() and read_run(run_dir)["state"] == "failed":
             report.write_report(run_dir)
         raise
 
-# %% ../../nbs/run/cli.ipynb #fff7b270
-def score_lines(
-    record: dict,  # a run's record
-) -> list[str]:
-    "The main scores of each part, each beside its floor."
-    lines = []
-    for part, scores in record["scores"].items():
-        for name in ("hits_at_3", "mean_average_precision"):
-            if isinstance(scores, dict) and name in scores:
-                score = scores[name]
-                lines.append(f"{part}: {name} {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f}), "
-                             f"constant floor {score['floor']:.3f}, on {scores['movies']:,} movies")
-    return lines
-
 # %% ../../nbs/run/cli.ipynb #8a9b90af
-def status_lines(
-    run_dir: Path,  # a run's folder
-) -> list[str]:
-    "What the run is, the state of each of its steps, and its scores."
-    record = read_run(run_dir)
-    if record["state"] == "new":
-        raise InputError(f"{run_dir} is no run: expected a folder with run.json, such as outputs/demo")
-    (state, states), lines = run_states(run_dir), []
-    lines.append(f"{record['name']}: {state} (profile {record.get('profile', '–')}, seed {record['seed']})")
-    for step, state in states.items():
-        entry = record["steps"].get(step, {})
-        counts = f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out, {pipeline.clock(entry.get('seconds', 0))}" if state == "done" else entry.get("error") or ""
-        lines.append(f"  {step:<14} {state:<11} {counts}".rstrip())
-    late = "" if states["evaluation"] == "done" else f" (evaluation: {states['evaluation']})"
-    return lines + [f"  {line}{late}" for line in score_lines(record)]
-
-
 def status_command(
     words: argparse.Namespace,  # the options of `status`
 ) -> str:
-    "The status of one run or of all runs below outputs/, or one movie's fate."
+    "Return the status of one run, of the newest one and all others, or one movie's history."
     if words.movie:
-        return "\n".join(f"{step:<14} {what}" for step, what in status.fate(words.run, words.movie).items())
-    if words.run:
-        return "\n".join(status_lines(Path(words.run)))
-    runs = sorted(path.parent for path in outputs_folder().glob("*/run.json"))
-    return "\n".join(line for run in runs for line in status_lines(run)) or f"no runs in {outputs_folder()}: start one with poster-genres run"
+        return "\n".join(f"{step:<14} {what}" for step, what in status.movie_history(words.run, words.movie).items())
+    return "\n".join(status.status_lines(Path(words.run)) if words.run else status.runs_lines())
 
 # %% ../../nbs/run/cli.ipynb #eb531321
 def paired_lines(
-    runs: list[str],  # run folders; the first is compared with each of the others
+    runs: dict[str, str],  # run folders by the names to show; the first is compared with each of the others
 ) -> list[str]:
-    "For each run after the first and each score: the difference on the test movies of both, its interval, and whether it is more than chance."
+    "Return for each run after the first and each score: the difference on the test movies of both, its interval, and whether it is significant."
+    (first, base), *others = runs.items()
     lines = []
-    for run in runs[1:]:
-        if all(Path(one, "evaluation", "predictions.parquet").exists() for one in (runs[0], run)):
-            table = report.paired_differences(Path(runs[0]), Path(run))
-            head = f"{run} against {runs[0]}"
+    for name, run in others:
+        if all(Path(one, "evaluation", "predictions.parquet").exists() for one in (base, run)):
+            table = report.paired_differences(Path(base), Path(run))
+            head = f"{name} against {first}"
             lines.append(f"{head}, on the {table.attrs['movies']:,} test movies of both:" if len(table) else f"{head}: no test movie in common")
-            lines += [f"  {report.SCORE_NAMES[name]:<24} {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f}), {row.verdict}"
-                      for name, row in table.iterrows() if name in report.SCORE_NAMES]
+            lines += [f"  {report.SCORE_NAMES[key]:<24} {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f}), {row.verdict}"
+                      for key, row in table.iterrows() if key in report.SCORE_NAMES]
     return lines
 
 
 def compare_command(
     words: argparse.Namespace,  # the options of `compare`
 ) -> str:
-    "What differs between the runs as text, and the addresses of a page and of a table."
+    "Return what differs between the runs as text, and the addresses of a page and of a table."
     if len(words.runs) < 2:
         raise InputError("compare needs two runs or more, such as poster-genres compare outputs/a outputs/b")
     parameters, scores = report.compare_runs(words.runs)
-    page = Path(words.runs[-1], "report", "compared-with-" + "-".join(Path(run).name for run in words.runs[:-1]) + ".html")
+    runs = dict(zip(report.read_runs(words.runs), words.runs))
+    page = Path(words.runs[-1], "report", "compared-with-" + "-".join(Path(run).resolve().name for run in words.runs[:-1])[:150] + ".html")
     report.write_comparison(words.runs, page)
     lines = ["parameters that differ:"]
     lines += [f"  {name}: " + ", ".join(f"{run} {value}" for run, value in row.items()) for name, row in parameters.iterrows()] or ["  none"]
     for (part, score), row in scores.iterrows():
         lines += [f"{part}, {score}:"] + [f"  {run:<24} {value}" for run, value in row.items()]
-    return "\n".join([*lines, *paired_lines(words.runs), f"table: {page.with_suffix('.csv')}", f"page: {page.absolute().as_uri()}"])
+    return "\n".join([*lines, *paired_lines(runs), f"table: {page.with_suffix('.csv')}", f"page: {page.absolute().as_uri()}"])
 
 # %% ../../nbs/run/cli.ipynb #ed6dd65e
 @contextmanager
@@ -238,18 +208,16 @@ def quietly():
 
 def predict_command(
     words: argparse.Namespace,  # the options of `predict`
-) -> None:
-    "None, after every answer was printed. Raises `StepError` in the end when some file was no image."
+):
+    "Print the answer for each poster. Raises `StepError` in the end when some file was no image."
     with quietly():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         files = prediction.poster_files(words.posters)
         predictor = prediction.find_predictor(words.predictor)
-    bad, show = 0, prediction.as_json if words.json else prediction.as_text
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that has no block to draw a bar with, or a name that is no text
+    bad = 0
     for answer in prediction.predict(files, predictor):
         bad += "error" in answer
-        print(show(answer), flush=True)
+        print(prediction.as_json(answer) if words.json else printable(prediction.as_text(answer), sys.stdout.encoding), flush=True)
     if bad:
         raise StepError(f"{bad:,} of {len(files):,} files could not be read as an image; the lines above say why")
 
@@ -259,27 +227,27 @@ def branch(
     run_dir: Path,  # the folder of another one
     name: str,  # the parameter in which they differ
 ):
-    "None, after what the first run did before any step knew the parameter was copied, when the other run is new."
+    "Copy what the first run did before any step knew the parameter, when the other run is new."
     if (run_dir / "run.json").exists():
         return
-    done = read_run(first)["steps"]
-    before = [step for step in STEPS if not any(name in pipeline.step_parameters(other) for other in list(STEPS)[:list(STEPS).index(step) + 1])]
-    before = [step for step in before if done.get(step, {}).get("state") == "done"]
-    for step in before:
+    done, before = read_run(first)["steps"], []
+    for step in STEPS:
+        if name in pipeline.step_parameters(step) or done.get(step, {}).get("state") != "done":
+            break
+        before.append(step)
         for path in {Path(output).parts[0] for output in STEPS[step].outputs} | {f"{STEPS[step].notebook}.ipynb"}:
-            source, target = first / path, run_dir / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (first / path).is_dir() else shutil.copy2
+            copy(first / path, run_dir / path, **({"dirs_exist_ok": True} if copy is shutil.copytree else {}))
     if before:
         record = read_run(first)
-        write_json(run_dir / "run.json", record | {"name": run_dir.name, "state": "stopped", "scores": {},
-                                                   "steps": {step: done[step] for step in before}})
+        write_json(run_dir / "run.json", record | {"name": run_dir.name, "state": "stopped", "scores": {}, "steps": {step: done[step] for step in before}})
 
 # %% ../../nbs/run/cli.ipynb #7812b915
 def sweep(
     words: argparse.Namespace,  # the options of `run`
 ) -> str:
-    "The comparison of the runs, after one was made for each value. Raises `InputError` before the first when a value is wrong."
+    "Make a run for each value and return their comparison. Raises `InputError` before the first when a value is wrong."
     (name, values), given = words.sweep, dict(words.parameters)
     values = list(dict.fromkeys(value.strip() for value in values.split(",") if value.strip()))
     if len(values) < 2 or name in given:
@@ -287,48 +255,63 @@ def sweep(
     for value in values:
         pipeline.check_parameters({name: value})
     base = Path(words.out or outputs_folder() / words.profile)
-    runs = [base.with_name(f"{base.name}-{name}-{value}") for value in values]
+    runs = [base.with_name(f"{base.name}-{name}-{value.replace(os.sep, '-')}") for value in values]
     if words.dry_run:
         options = [vars(words) | {"sweep": None, "out": str(run), "parameters": [*words.parameters, [name, value]]} for run, value in zip(runs, values)]
         return "\n".join(dry_run(argparse.Namespace(**option)) for option in options)
     for run, value in zip(runs, values):
-        print(f"{name} {value}: {run}", file=sys.stderr)
+        print(printable(f"{name} {value}: {run}", sys.stderr.encoding), file=sys.stderr)
         if run != runs[0]:
             branch(runs[0], run, name)
         one_run(words, run, given | {name: value})
     return compare_command(argparse.Namespace(runs=[str(run) for run in runs]))
 
 # %% ../../nbs/run/cli.ipynb #22c2112b
+def serve_command(
+    words: argparse.Namespace,  # the options of `serve-archive`
+):
+    "Serve the archive until it is ended. Raises `InputError` for an archive that `run` refuses."
+    pipeline.count_movies(words.archive, words.catalogue)
+    server.serve(words.archive, words.catalogue, port=words.port)
+
+
 _COMMANDS = {
-    "run": run_command, "status": status_command, "compare": compare_command, "predict": predict_command,
-    "serve-archive": lambda words: server.serve(words.archive, words.catalogue, port=words.port),
-    "studio": lambda words: f"{demo.draw_archive(words.folder, words.movies, words.seed)}",
+    "run": run_command, "status": status_command, "compare": compare_command, "predict": predict_command, "serve-archive": serve_command,
+    "studio": lambda words: str(demo.draw_archive(words.folder, words.movies, words.seed)),
 }
 
 
 def main(
     arguments: list[str] | None = None,  # the words after the program's name; default: those of this process
 ) -> int:
-    "The exit status, after the command was carried out."
+    "Carry out the command and return the exit status."
     try:
         words = make_parser().parse_args(arguments)
         if answer := _COMMANDS[words.command](words):
-            print(answer)
+            print(printable(answer, sys.stdout.encoding))
         return 0
-    except PosterGenresError as error:
-        print(f"poster-genres: {error}", file=sys.stderr)
-        return error.exit_status
     except KeyboardInterrupt:
-        print("poster-genres: interrupted; call it again to go on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who reads has seen enough; what is still to be flushed goes nowhere
+        message, exit_status = "interrupted; call it again to go on", 130
+    except BrokenPipeError:  # the reader has seen enough; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        if not error.filename:
-            raise
-        print(f"poster-genres: {error.filename}: {error.strerror}", file=sys.stderr)
-        return InputError.exit_status
+    except Exception as error:
+        message, exit_status = _in_one_line(error), getattr(error, "exit_status", 2 if isinstance(error, OSError) and error.filename else 1)
+    print(printable(f"poster-genres: {message}", sys.stderr.encoding), file=sys.stderr)
+    return exit_status
+
+
+def _in_one_line(error):
+    "The error in one line; of a bug also where it arose."
+    if isinstance(error, PosterGenresError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if os.environ.get("POSTER_GENRES_DEBUG"):
+        traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{what} ({place.filename}, line {place.lineno}). This is a bug of poster-genres: please report it with this line; what is done is kept"
 
 # %% ../../nbs/run/cli.ipynb #82351906
 if __name__ == "__main__" and __spec__ is not None:
