@@ -168,7 +168,7 @@ def fetch_run(
     movies: pd.DataFrame,  # rows with imdb_id and poster_link
     client: Client,  # who asks, and remembers
     run_dir: str | Path,  # the run's folder
-    connections: int = 8,  # posters at a time
+    connections: int = 8,  # 1 to 100: requests at a time; at most 4 of them to one host, unless an archive answers
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The tables `posters` and `attempts`, in which dead TMDB links were replaced as far as that was possible."
     table, attempts = fetch_posters(movies, client, run_dir, connections)
@@ -190,16 +190,16 @@ def fetch_run(
 @step("download", beside=("connections", "rate", "offline", "seed"))
 def download(
     run_dir: str | Path,  # the run's folder, with `movies.parquet`
-    archive: str = "",  # an archive that stands in for the web; empty: the web
+    archive: str = "",  # a folder with a catalogue and posters/<imdb_id>.jpg that stands in for the web; empty: ask the web itself
     catalogue: str = "",  # the catalogue that step 1 was given; empty: the archive's own
     columns: str = "",  # as step 1 was given it
     posters: str = "",  # as step 1 was given it
     image_hosts: str = "",  # more hosts that posters may come from, separated by commas
-    connections: int = 8,  # requests at a time
-    rate: float = 0,  # requests a second to one host at most; 0: 10 on the web, no limit on an archive
-    offline: bool = False,  # whether to ask no server
-    cache: str = "",  # the folder that keeps posters; empty: beside the run
-    seed: int = 0,  # this step draws nothing
+    connections: int = 8,  # 1 to 100: requests at a time; at most 4 of them to one host, unless an archive answers
+    rate: float = 0,  # 0 to 1000: requests a second to one host at most; 0: 10 on the web, and no limit on an archive
+    offline: bool = False,  # whether to do with what is in the cache, and ask no server
+    cache: str = "",  # the folder that keeps what was fetched, for all runs; empty: `cache` beside the run
+    seed: int = 0,  # 0 to 4294967295: this step draws nothing
 ) -> dict:
     "How many links went in and posters came out; writes `posters.parquet`, `attempts.parquet`. Raises `InputError`, `RefusedError`."
     check_number("connections", connections, 1, 100, whole=True), check_number("rate", rate, 0, 1000)

@@ -377,8 +377,8 @@ def predictions_table(
 @step("evaluation")
 def evaluate(
     run_dir: str | Path,  # the run's folder
-    resamples: int = 1000,  # how often the movies are drawn anew for the intervals
-    seed: int = 0,  # of these draws and of the random baseline
+    resamples: int = 1000,  # 10 to 100000: how often the movies are drawn anew for the intervals
+    seed: int = 0,  # 0 to 4294967295: decides these draws and the random baseline
 ) -> dict:
     "Write `evaluation/` and the scores in the run's record; return counts. Raises `InputError` when there is no network for these posters."
     check_number("resamples", resamples, 10, 100_000, whole=True)

@@ -329,15 +329,15 @@ def balanced(
 @step("manipulation")
 def manipulate(
     run_dir: str | Path,  # the run's folder, with movies.parquet and posters.parquet
-    vocabulary: str = "tmdb",  # one of `VOCABULARIES`
-    drop_genres: str = "TV Movie,Foreign",  # movies with one of these genres are left out
-    min_movies: int = 5,  # a genre of fewer movies is no genre to learn
-    balance: str = "repeat",  # one of `BALANCES`
-    balance_share: float = 0.25,  # repeat, weights: bring each genre up to this share of the most frequent one
-    most_repeats: int = 4,  # repeat, weights: no movie counts more often than this
-    test_share: float = 0.2,  # share of the movies that is kept for the test
-    validation_share: float = 0.1,  # share of the movies on which choices are made
-    seed: int = 0,  # decides which movies are repeated
+    vocabulary: str = "tmdb",  # tmdb | imdb | own: names of the genres; tmdb has 20, imdb 28, own are those of the catalogue
+    drop_genres: str = "TV Movie,Foreign",  # movies with one of these genres are left out; names between commas, empty: none
+    min_movies: int = 5,  # 1 to 1000000: a genre of fewer movies is no genre to learn
+    balance: str = "repeat",  # none | repeat | weights | original: training part only: repeat rare genres, weigh them in the loss, or the original's order of events (notebook 03a)
+    balance_share: float = 0.25,  # 0 to 1: repeat, weights: bring each genre up to this share of the most frequent one
+    most_repeats: int = 4,  # 1 to 1000: repeat, weights: no movie counts more often than this
+    test_share: float = 0.2,  # 0 to 0.9: share of the movies that is kept for the test
+    validation_share: float = 0.1,  # 0 to 0.9: share of the movies on which choices are made
+    seed: int = 0,  # 0 to 4294967295: another seed, other movies repeated; the parts do not depend on it
 ) -> dict:
     "Write `sample.parquet` and `exclusions.parquet`, and return counts. Raises `InputError` for a bad parameter or too few movies."
     _check(**{name: value for name, value in locals().items() if name not in ("run_dir", "drop_genres", "seed")})

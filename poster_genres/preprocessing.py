@@ -178,11 +178,11 @@ def check_alignment(
 @step("preprocessing", beside=("workers", "seed"))
 def preprocess(
     run_dir: str | Path,  # the run's folder, with sample.parquet
-    width: int = 96,  # of the pictures, in pixels
-    height: int = 144,  # of the pictures, in pixels
-    fit: str = "stretch",  # one of `FITS`
-    workers: int = 0,  # processes that open posters; 0: one for every thousand posters, at most one a core
-    seed: int = 0,  # all steps know it; this one draws nothing at random
+    width: int = 96,  # 8 to 2000: of the pictures that the network sees, in pixels
+    height: int = 144,  # 8 to 2000: of those pictures; 2:3 is the shape of a poster
+    fit: str = "stretch",  # stretch | pad | crop: what happens to a poster of another shape; the original stretched, pad adds black bars
+    workers: int = 0,  # 0 to 256: processes that open posters; 0: one for every thousand posters, at most one a core
+    seed: int = 0,  # 0 to 4294967295: all steps know it; this one draws nothing at random
 ) -> dict:
     "Write `dataset/`, and return counts. Raises `InputError` for a bad parameter or when no poster can be opened."
     check_number("width", width, 8, 2000, whole=True)

@@ -299,20 +299,20 @@ _BOUNDS = {"limit": (0, 100_000_000), "poster_width": (0, 10_000), "connections"
 @step("scraping", beside=("connections", "rate", "offline", "cache"))
 def scrape(
     run_dir: str | Path,  # the run's folder
-    archive: str = "",  # an archive that stands in for the web; empty: the web
-    catalogue: str = "",  # a catalogue; empty: the archive's own
-    columns: str = "",  # which column of the catalogue is what; empty: by their names
-    posters: str = "",  # the folder of the archive's posters; empty: where posters usually are
-    source: str = "imdb",  # one of `SOURCES`
-    limit: int = 0,  # how many movies; 0: all
-    missing: str = "some",  # one of `MISSING`
-    poster_width: int = 182,  # pixels that the poster should be wide; 0: as it was uploaded
+    archive: str = "",  # a folder with a catalogue and posters/<imdb_id>.jpg that stands in for the web; empty: ask the web itself
+    catalogue: str = "",  # the table that names the movies; empty: the archive's own
+    columns: str = "",  # which column of the catalogue is what, such as id=tconst,genres=Genre,title=Name; empty: by their names
+    posters: str = "",  # the folder of the archive's posters; empty: posters/, images/, or the archive itself
+    source: str = "imdb",  # imdb | tmdb | catalogue: where links come from: title pages, the catalogue's poster_path, or its own links
+    limit: int = 0,  # 0 to 100000000: how many movies, drawn by the hash of their id; 0: all
+    missing: str = "some",  # some | all | none: how many of the movies that the archive has no poster of are asked for; some: one in twenty
+    poster_width: int = 182,  # 0 to 10000: pixels; the poster is asked for in this width, or in the next larger one that there is; 0: as it was uploaded
     image_hosts: str = "",  # more hosts that posters may come from, separated by commas
-    connections: int = 8,  # requests at a time
-    rate: float = 0,  # requests a second to one host at most; 0: 10 on the web, no limit on an archive
-    offline: bool = False,  # whether to ask no server
-    cache: str = "",  # the folder that keeps pages; empty: beside the run
-    seed: int = 0,  # another seed, another draw of `limit`
+    connections: int = 8,  # 1 to 100: requests at a time; at most 4 of them to one host, unless an archive answers
+    rate: float = 0,  # 0 to 1000: requests a second to one host at most; 0: 10 on the web, and no limit on an archive
+    offline: bool = False,  # whether to do with what is in the cache, and ask no server
+    cache: str = "",  # the folder that keeps what was fetched, for all runs; empty: `cache` beside the run
+    seed: int = 0,  # 0 to 4294967295: another seed, another draw of `limit`
 ) -> dict:
     "How many movies went in and links came out, and what the client did; writes `movies.parquet`. Raises `InputError`, `RefusedError`."
     check_choice("source", source, SOURCES), check_choice("missing", missing, MISSING), check_number("rate", rate, 0, 1000)
