@@ -202,7 +202,7 @@ def download(
     seed: int = 0,  # 0 to 4294967295: this step draws nothing
 ) -> dict:
     "How many links went in and posters came out; writes `posters.parquet`, `attempts.parquet`. Raises `InputError`, `RefusedError`."
-    check_number("connections", connections, 1, 100, whole=True), check_number("rate", rate, 0, 1000)
+    check_number("connections", connections, 1, 100, whole=True), check_number("rate", rate, 0, 1000), check_number("seed", seed, 0, 2**32 - 1, whole=True)
     check_archive(run_dir, archive)
     movies = read_table(Path(run_dir, "movies.parquet"))
     found = movies[movies.status == "found"]

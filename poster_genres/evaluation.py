@@ -382,6 +382,7 @@ def evaluate(
 ) -> dict:
     "Write `evaluation/` and the scores in the run's record; return counts. Raises `InputError` when there is no network for these posters."
     check_number("resamples", resamples, 10, 100_000, whole=True)
+    check_number("seed", seed, 0, 2**32 - 1, whole=True)
     dataset, folder = read_dataset(run_dir), Path(run_dir, "evaluation")
     model = load_network(run_dir, dataset)
     raw = {name: ask(model, dataset, name) for name in ("validation", "test", "unseen")}

@@ -340,7 +340,7 @@ def manipulate(
     seed: int = 0,  # 0 to 4294967295: another seed, other movies repeated; the parts do not depend on it
 ) -> dict:
     "Write `sample.parquet` and `exclusions.parquet`, and return counts. Raises `InputError` for a bad parameter or too few movies."
-    _check(**{name: value for name, value in locals().items() if name not in ("run_dir", "drop_genres", "seed")})
+    _check(**{name: value for name, value in locals().items() if name not in ("run_dir", "drop_genres")})
     movies, posters = read_table(Path(run_dir, "movies.parquet")), read_table(Path(run_dir, "posters.parquet"))
     drop = _genre_list(drop_genres, movies.genres.dropna())
     table, excluded = clean(movies, posters, Wanted(tuple(drop), vocabulary, min_movies))
@@ -349,21 +349,21 @@ def manipulate(
         sample = original_sample(table, seed=seed)
     else:
         sample = balanced(table, balance, balance_share, most_repeats, test_share, validation_share, seed)
-    if empty := [part for part in PARTS if part not in set(sample.part)]:
-        raise InputError(f"no movie falls into part {empty[0]}: {len(table)} movies are too few, or its share is small: "
-                         "more movies, or other values of test_share and validation_share")
+    if "train" not in set(sample.part):
+        raise InputError(f"no movie falls into the training part: {len(table)} movies are too few; take more movies, or smaller test_share and validation_share")
     write_table(movies[["row", "imdb_id", "title"]].join(excluded), Path(run_dir, "exclusions.parquet"))
     write_table(sample, Path(run_dir, "sample.parquet"))
     return {"in": len(movies), "out": len(table), "genres": len(genre_names(table.genres)), "too_few": too_few(sample),
             "near_duplicates": len(table) - table.group.nunique()} | sample.part.value_counts().to_dict()
 
 # %% ../nbs/03_manipulation.ipynb #83fb8038
-def _check(vocabulary, min_movies, balance, balance_share, most_repeats, test_share, validation_share):
+def _check(vocabulary, min_movies, balance, balance_share, most_repeats, test_share, validation_share, seed):
     "Raise `InputError` for the first parameter that makes no sense."
     check_choice("vocabulary", vocabulary, VOCABULARIES)
     check_choice("balance", balance, BALANCES)
     check_number("balance_share", balance_share, 0, 1)
-    check_number("min_movies", min_movies, 1, whole=True)
-    check_number("most_repeats", most_repeats, 1, whole=True)
+    check_number("min_movies", min_movies, 1, 1_000_000, whole=True)
+    check_number("most_repeats", most_repeats, 1, 1000, whole=True)
+    check_number("seed", seed, 0, 2**32 - 1, whole=True)
     check_number("validation_share", validation_share, 0, 0.9)
     check_number("test_share", test_share, 0, round(0.9 - validation_share, 10))

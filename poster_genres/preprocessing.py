@@ -188,6 +188,7 @@ def preprocess(
     check_number("width", width, 8, 2000, whole=True)
     check_number("height", height, 8, 2000, whole=True)
     check_number("workers", workers, 0, 256, whole=True)
+    check_number("seed", seed, 0, 2**32 - 1, whole=True)
     check_choice("fit", fit, FITS)
     sample, dataset = read_table(Path(run_dir, "sample.parquet")), Path(run_dir, "dataset")
     (dataset / "index.parquet").unlink(missing_ok=True)

@@ -35,7 +35,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .runs import InputError
+from .runs import InputError, files_below
 
 # %% ../../nbs/lib/catalogue.ipynb #0a82bcf2
 GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy", "History",
@@ -718,22 +718,19 @@ def _image_files(folder, posters=""):
     else:
         starts = [entry for entry in sorted(folder.iterdir()) if entry.name.casefold() in _FOLDERS and entry.is_dir()] or [folder]
     for start in starts:
-        for here, below, files in os.walk(start):
-            below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
-            for entry in sorted((entry for entry in os.scandir(here) if entry.name in set(files)), key=lambda entry: entry.name):
-                yield Path(entry.path), _why_no_image(entry)
+        yield from ((path, _why_no_image(path)) for path in files_below(start))
 
 
-def _why_no_image(entry):
-    "The reason why this entry of a folder is no poster, None when it may be one."
-    if entry.name.startswith("."):
+def _why_no_image(path):
+    "The reason why this file is no poster, None when it may be one."
+    if path.name.startswith("."):
         return "a hidden file"
-    if not _ENDING.search(entry.name):
+    if not _ENDING.search(path.name):
         return "has no ending of an image"
     try:
-        if not entry.is_file():
+        if not path.is_file():
             return "is a folder, a pipe, a device or a broken link"
-        return None if os.access(entry.path, os.R_OK) else "cannot be read"
+        return None if os.access(path, os.R_OK) else "cannot be read"
     except OSError:
         return "cannot be read"
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table', 'read_table',
-           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'read_run',
-           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked', 'run_states',
-           'step']
+           'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
+           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
+           'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked',
+           'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -23,6 +23,7 @@ import re
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from difflib import get_close_matches
@@ -178,6 +179,15 @@ def read_json(
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
 
+# %% ../../nbs/lib/runs.ipynb #ecf7fdd2
+def files_below(
+    folder: str | Path,  # such as an archive's
+) -> Iterator[Path]:
+    "Yield the files in the folder and in those below it, in a fixed order; hidden folders, runs and the cache beside runs are left out."
+    for here, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if name != "cache" and not name.startswith((".", "__MACOSX")) and not Path(here, name, "run.json").exists())
+        yield from (Path(here, name) for name in sorted(names))
+
 # %% ../../nbs/lib/runs.ipynb #01fd95a7
 def fingerprint(
     path: str | Path,  # a file or a folder; a missing one has the fingerprint "missing"
@@ -185,12 +195,20 @@ def fingerprint(
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
-        listing = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in os.scandir(path) if entry.is_file())
-        return hashlib.sha256(repr(listing).encode()).hexdigest()
+        return hashlib.sha256(repr([(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]).encode()).hexdigest()
     if not path.exists():
         return "missing"
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size_and_time(file):
+    "The size and the time of last change of a file, nothing where it cannot be asked."
+    try:
+        found = file.stat()
+        return found.st_size, found.st_mtime_ns
+    except OSError:
+        return ()
 
 # %% ../../nbs/lib/runs.ipynb #1ba63ef6
 def _source(module):
@@ -444,8 +462,6 @@ def made_from(
     for parameter in STEPS[name].path_parameters:
         if path := parameters.get(parameter):
             inputs[parameter] = fingerprint(path)
-            if Path(path, "posters").is_dir():
-                inputs[f"{parameter}/posters"] = fingerprint(Path(path, "posters"))
     return {"inputs": inputs, "parameters": parameters, "source": source_fingerprint(name)}
 
 # %% ../../nbs/lib/runs.ipynb #baf2835a
