@@ -6,7 +6,7 @@
 __all__ = ['PAGE_LAYOUTS', 'NOT_FOUND', 'ROBOTS', 'LARGEST', 'IMAGE_TYPES', 'ROUTES', 'BLOCKS', 'TROUBLES', 'DEAD_ENDS',
            'ON_THE_LINE', 'NO_IMAGES', 'ODD_IMAGES', 'FAULTS', 'PASSING', 'Film', 'hash_fraction', 'media_key',
            'ArchiveIndex', 'index_archive', 'layout_of', 'poster_link', 'title_page', 'Reply', 'reply_to', 'fault_of',
-           'inject_fault', 'StandInHandler', 'conditional', 'send', 'StandInServer', 'serve', 'main']
+           'inject_fault', 'StandInHandler', 'StandInServer', 'serve', 'main']
 
 # %% ../../nbs/demo/server.ipynb #33432efa
 import argparse
@@ -379,7 +379,7 @@ def inject_fault(
         return reply._replace(body=(NO_IMAGES | ODD_IMAGES)[fault](reply.body)) if reply.status == 200 else reply
     return (BLOCKS | TROUBLES | DEAD_ENDS).get(fault, reply)
 
-# %% ../../nbs/demo/server.ipynb #7555d646
+# %% ../../nbs/demo/server.ipynb #be9be3bf
 class StandInHandler(BaseHTTPRequestHandler):
     "One connection to a `StandInServer`."
     protocol_version = "HTTP/1.1"
@@ -393,13 +393,13 @@ class StandInHandler(BaseHTTPRequestHandler):
             server.busy[host] += 1
             attempt, busy = server.asked[self.path], server.busy[host]
         fault = fault_of(server.faults, self.path, attempt)
-        reply = conditional(inject_fault(reply_to(server.index, host, self.path), fault), self.headers)
+        reply = _conditional(inject_fault(reply_to(server.index, host, self.path), fault), self.headers)
         self.close_connection = self.close_connection or fault in ("stall", "cut", "endless")
         entry = started, host, self.path, fault or reply.status, busy
         if fault not in ON_THE_LINE:  # who has the answer finds it in the log
             server.write_log(*entry)
         try:
-            send(self.wfile, reply, fault)
+            _send(self.wfile, reply, fault)
         finally:
             with server.lock:
                 server.busy[host] -= 1
@@ -409,11 +409,8 @@ class StandInHandler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         "Write nothing: the server keeps its own log."
 
-# %% ../../nbs/demo/server.ipynb #bc928c33
-def conditional(
-    reply: Reply,  # an answer
-    headers: dict,  # the headers of the request
-) -> Reply:
+# %% ../../nbs/demo/server.ipynb #d52398e2
+def _conditional(reply, headers):
     "The answer with its `ETag`, or with status 304 when nothing has changed; dates that depend on the present are filled in."
     if reply.headers.get("Retry-After") == "DATE":
         return reply._replace(headers={"Retry-After": formatdate(time.time() + 2, usegmt=True)})
@@ -424,11 +421,7 @@ def conditional(
     return Reply(304, reply.type, headers={"ETag": etag}) if same else reply._replace(headers={**reply.headers, "ETag": etag})
 
 
-def send(
-    line,  # a file to write to
-    reply: Reply,  # what to send
-    fault: str | None,  # what goes wrong on the line
-):
+def _send(line, reply, fault):
     "Send the reply, as far as the fault lets it."
     if fault in ("stall", "slow"):
         time.sleep(60 if fault == "stall" else 0.02)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PRODUCT', 'FORBIDDEN', 'contact', 'user_agent', 'Attempt', 'WebError', 'PermanentError', 'allowed_host',
            'check_public', 'PublicConnection', 'detected_block', 'ClientPolicy', 'RateLimiter', 'throttled_delay',
-           'BoundedReader', 'Host', 'Fetched', 'Memory', 'Client', 'client_summary', 'summary_table', 'fetch_all']
+           'BoundedReader', 'Host', 'Fetched', 'Memory', 'Client', 'client_summary', 'fetch_all']
 
-# %% ../../nbs/lib/client.ipynb #f0ab2a2f
+# %% ../../nbs/lib/client.ipynb #25a93ce2
 import errno
 import hashlib
 import http.client
@@ -34,7 +34,6 @@ from urllib.parse import unquote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
-import pandas as pd
 import urllib3
 from protego import Protego
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -269,7 +268,7 @@ def _status_line(status):
     "The status in words."
     return f"the server answers {status} ({http.client.responses.get(status, 'no status that we know').lower()})"
 
-# %% ../../nbs/lib/client.ipynb #4ef338ec
+# %% ../../nbs/lib/client.ipynb #22366175
 class BoundedReader(io.RawIOBase):
     "The bytes of one answer as they come from the socket; raises `PermanentError` when they are too many or come too late."
 
@@ -280,10 +279,6 @@ class BoundedReader(io.RawIOBase):
                  ):
         self.raw, self.sock, self.policy = raw, sock, policy
         self.deadline, self.bytes_left = time.monotonic() + policy.total_timeout, policy.max_bytes + 64_000  # for headers
-
-    def readable(self):
-        "Say that this can be read from."
-        return True
 
     def readinto(self, buffer):
         "Read once, for no longer than the time that is left."
@@ -306,6 +301,8 @@ class BoundedReader(io.RawIOBase):
         "Close the socket's file."
         self.raw.close()
         super().close()
+
+    readable = lambda self: True
 
 # %% ../../nbs/lib/client.ipynb #3999d26b
 def _bounded(pool, connection, policy):
@@ -630,7 +627,7 @@ class Client:
         _remember(self.memory, host, new)
         return new
 
-# %% ../../nbs/lib/client.ipynb #72e079bc
+# %% ../../nbs/lib/client.ipynb #82e0e880
 def _get(client, link, known, obey, query, private):
     "What the server sent, or why there is nothing; redirects are followed."
     attempts, here, more = [], link, "?" + urlencode(query) if query else ""
@@ -645,23 +642,16 @@ def _get(client, link, known, obey, query, private):
             response = _ask(host, target + more, {**client.headers, **conditions, **private, "Host": host.name}, attempts)
             if response.status not in (301, 302, 303, 307, 308) or "Location" not in response.headers:
                 break
-            here, more, private = _redirected(here, response), "", {}
+            here, more, private = urljoin(here, response.headers["Location"]), "", {}
         else:
             raise WebError("too many redirects")
-    except WebError as error:
-        return Fetched(link, error.status, str(error), tuple(attempts), when=time.time())
+    except (WebError, ValueError) as error:  # a redirect that is no link is a ValueError
+        why = str(error) if isinstance(error, WebError) else "the server's redirect leads to none"
+        return Fetched(link, getattr(error, "status", 0), why, tuple(attempts), when=time.time())
     _count_forbidden(client, host, link, response.status)
     reason = None if response.status == 200 or (response.status == 304 and conditions) else _status_line(response.status)
     return Fetched(link, response.status, reason, tuple(attempts), etag=response.headers.get("ETag", ""),
                    modified=response.headers.get("Last-Modified", ""), when=time.time(), body=response.body)
-
-
-def _redirected(link, response):
-    "Where a redirect leads."
-    try:
-        return urljoin(link, response.headers["Location"])
-    except ValueError:
-        raise WebError("the server's redirect leads to none", response.status) from None
 
 # %% ../../nbs/lib/client.ipynb #25951aab
 def _count_forbidden(client, host, link, status):
@@ -737,7 +727,7 @@ def _few_stars(rules):
     "The rules without what follows a fifth wildcard: each one multiplies the time that matching takes."
     return re.sub(r"^((?:[^*\n]*\*){4}[^*\n]*)\*.*$", r"\1", rules, flags=re.M)
 
-# %% ../../nbs/lib/client.ipynb #47794ab0
+# %% ../../nbs/lib/client.ipynb #dcfc3aca
 def client_summary(
     client: Client,  # any client
 ) -> dict:
@@ -745,13 +735,6 @@ def client_summary(
     names = ("requests", "from the cache", "not asked again", "asked again", "bad answers", "bytes")
     return {host.name: {name: host.counts[name] for name in names} | {"seconds waited": round(host.limiter.waited, 1), "refused": bool(host.blocked)}
             for host in client.known.values()}
-
-
-def summary_table(
-    summaries: dict,  # what `client_summary` returned
-) -> pd.DataFrame:
-    "A row for each host."
-    return pd.DataFrame(summaries.values(), index=pd.Index(summaries.keys(), name="host"))
 
 # %% ../../nbs/lib/client.ipynb #95473401
 def fetch_all(
