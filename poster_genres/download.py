@@ -22,12 +22,12 @@ from .lib.images import BROKEN, FORMATS, BadImage, ImageFacts, verify
 from .lib.runs import InputError, RefusedError, StepError, check_number, read_run, read_table, step, write_table
 from .lib.sites import cache_folder, host_list, site_client, stand_in, title_link, tmdb_link
 
-# %% ../nbs/02_download.ipynb #5648a789
+# %% ../nbs/02_download.ipynb #12cdf272
 SMALLEST = 32  # pixels in width and height
 SHARED = 20  # links that may have the same bytes behind them, as the films of a series sometimes do
 _FROM = {"L": "from grey", "P": "from a palette", "CMYK": "from CMYK"}
 
-
+# %% ../nbs/02_download.ipynb #a9dcd289
 def how_kept(
     data: bytes,  # an image file
 ) -> str:
@@ -37,7 +37,7 @@ def how_kept(
                "put on white": image.has_transparency_data, _FROM.get(image.mode, f"from {image.mode}"): image.mode != "RGB"}
     return ", ".join(change for change, done in changes.items() if done) or "as it is"
 
-
+# %% ../nbs/02_download.ipynb #56d80be7
 def check_poster(
     data: bytes,  # what came
 ) -> dict:
@@ -51,18 +51,18 @@ def check_poster(
     except BROKEN as error:  # the first frame is whole, and a later one is not
         raise BadImage(f"damaged image: {error}") from None
 
-# %% ../nbs/02_download.ipynb #747923a3
+# %% ../nbs/02_download.ipynb #85b0953a
 _ROW = ("poster_link", "path", "status", "reason", "attempts", "kept", *ImageFacts._fields)
 _ATTEMPT = ("poster_link", "attempt", "http_status", "reason", "bytes", "seconds", "sha256", "width", "height", "mode")
 
-
+# %% ../nbs/02_download.ipynb #3f2af8a1
 def _row(fetched, path):
     "What the table `posters` says about one link."
     facts, good = fetched.facts or {}, fetched.reason is None
-    return {name: facts.get(name) for name in _ROW} | dict(
-        poster_link=fetched.link, path=path if good else None, status="ok" if good else "failed", reason=fetched.reason, attempts=len(fetched.attempts))
+    return {name: facts.get(name) for name in _ROW} | dict(poster_link=fetched.link, path=path if good else None, reason=fetched.reason,
+                                                           status="ok" if good else "failed", attempts=len(fetched.attempts))
 
-
+# %% ../nbs/02_download.ipynb #07aac685
 def _attempt_rows(fetched):
     "What the table `attempts` says about one link; what came of it in the end stands in the last row."
     for number, attempt in enumerate(fetched.attempts, 1):
@@ -70,7 +70,7 @@ def _attempt_rows(fetched):
         yield {name: facts.get(name) for name in _ATTEMPT} | dict(poster_link=fetched.link, attempt=number, http_status=attempt.status, reason=reason,
                                                                   bytes=attempt.bytes, seconds=attempt.seconds)
 
-# %% ../nbs/02_download.ipynb #a5ba0f19
+# %% ../nbs/02_download.ipynb #eddc99e0
 def fetch_posters(
     movies: pd.DataFrame,  # rows with imdb_id and poster_link
     client: Client,  # who asks, and remembers
@@ -95,7 +95,7 @@ def fetch_posters(
     requests = [row for link in links for row in found[link][1]]
     return without_placeholders(table), pd.DataFrame(requests, columns=_ATTEMPT, dtype=object)
 
-
+# %% ../nbs/02_download.ipynb #78baeb8b
 def without_placeholders(
     table: pd.DataFrame,  # the table `posters`
 ) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def without_placeholders(
     return table.assign(status=table.status.mask(shared, "failed"), reason=table.reason.mask(shared, reasons),
                         **{column: table[column].mask(shared, None) for column in ("path", "kept", *ImageFacts._fields)})
 
-# %% ../nbs/02_download.ipynb #d0e39251
+# %% ../nbs/02_download.ipynb #769ba3c1
 def _poster_path(body):
     "The path of the poster in an answer of TMDB's API. Raises `WebError` when there is none."
     try:
@@ -117,7 +117,7 @@ def _poster_path(body):
     except (ValueError, AttributeError, TypeError, KeyError, StopIteration, RecursionError, WebError):
         raise WebError("TMDB knows no poster of it") from None
 
-
+# %% ../nbs/02_download.ipynb #9b5f4eb3
 def look_up(
     client: Client,  # who asks, and remembers
     imdb_id: str,  # the movie
@@ -137,7 +137,7 @@ def look_up(
         raise RefusedError("api.themoviedb.org does not take the key in TMDB_API_KEY: expected one of your own account there")
     return (found.facts or {}).get("poster_path")
 
-
+# %% ../nbs/02_download.ipynb #99ee15f3
 def look_again(
     movies: pd.DataFrame,  # rows with imdb_id and poster_link
     client: Client,  # who asks, and remembers
@@ -163,7 +163,7 @@ def check_archive(
     if scraped.get("archive") and not archive:
         raise InputError(f"the links of {run_dir} come from an archive: expected it here as well, -p archive {scraped['archive']}")
 
-# %% ../nbs/02_download.ipynb #342179d0
+# %% ../nbs/02_download.ipynb #7fd51c3d
 def fetch_run(
     movies: pd.DataFrame,  # rows with imdb_id and poster_link
     client: Client,  # who asks, and remembers
@@ -186,7 +186,7 @@ def fetch_run(
         table, attempts = table.reset_index(), pd.concat([attempts, more], ignore_index=True)
     return table, attempts
 
-
+# %% ../nbs/02_download.ipynb #166e592a
 @step("download", beside=("connections", "rate", "offline", "seed"))
 def download(
     run_dir: str | Path,  # the run's folder, with `movies.parquet`

@@ -28,7 +28,7 @@ from .lib.client import Client, WebError, client_summary, fetch_all
 from .lib.runs import InputError, RefusedError, StepError, check_choice, check_number, step, write_table
 from .lib.sites import POSTER_HOSTS, cache_folder, host_list, safe_link, site_client, sized, stand_in, title_link, tmdb_link
 
-# %% ../nbs/01_scraping.ipynb #4300b611
+# %% ../nbs/01_scraping.ipynb #b5de071b
 class TitlePage(NamedTuple):
     "What a title page says about the movie and its poster; without a `link` there is a `reason`."
     link: str | None = None
@@ -37,14 +37,14 @@ class TitlePage(NamedTuple):
     layout: str | None = None  # the year from which on pages look like this
     reason: str | None = None
 
-
+# %% ../nbs/01_scraping.ipynb #dde878a5
 class Finding(NamedTuple):
     "What one way of reading a page found: links in the order of trust, the poster's name, and genres."
     links: list
     name: str | None = None
     genres: tuple = ()
 
-
+# %% ../nbs/01_scraping.ipynb #cdab993f
 def find_2017(
     soup: BeautifulSoup,  # a title page
 ) -> Finding:
@@ -54,7 +54,7 @@ def find_2017(
     name = next((image["alt"] for image in images if image.get("alt")), None)
     return Finding([link for image in images for link in _sources(image)], name, genres)
 
-
+# %% ../nbs/01_scraping.ipynb #75ed8c86
 def _sources(image):
     "The links in an img element: `src`, and those of `srcset`."
     if image is None:
@@ -62,10 +62,10 @@ def _sources(image):
     wide = [part.split()[0] for part in re.split(r",\s+", str(image.get("srcset") or "")) if part.split()]
     return [link for link in (image.get("src"), *wide, image.get("data-src")) if link and not link.startswith("data:")]
 
-# %% ../nbs/01_scraping.ipynb #84627ed0
+# %% ../nbs/01_scraping.ipynb #7f04185f
 _COMMENT = re.compile(r"^\s*(?:<!--|//<!\[CDATA\[)|(?:-->|//\]\]>)\s*$")
 
-
+# %% ../nbs/01_scraping.ipynb #47d5ac11
 def json_objects(
     soup: BeautifulSoup,  # a title page
 ) -> list[dict]:
@@ -82,7 +82,7 @@ def json_objects(
     fitting = [entry for entry in objects if "@type" not in entry or kinds.search(str(entry["@type"])[:1000])]
     return sorted(fitting, key=lambda entry: "@type" not in entry)
 
-
+# %% ../nbs/01_scraping.ipynb #e5c33792
 def _json(tag):
     "The value of the JSON in a script element, None when there is none or it is broken."
     text = tag.string if tag else None
@@ -91,7 +91,7 @@ def _json(tag):
     except (ValueError, RecursionError):
         return None
 
-# %% ../nbs/01_scraping.ipynb #c1be1e09
+# %% ../nbs/01_scraping.ipynb #88b695ef
 def find_2021(
     soup: BeautifulSoup,  # a title page
 ) -> Finding:
@@ -102,20 +102,20 @@ def find_2021(
     name = (shown and shown.get("alt")) or facts.get("name")
     return Finding([*_sources(shown), *_links(facts.get("image")), *og_image], name, _texts(facts.get("genre")))
 
-
+# %% ../nbs/01_scraping.ipynb #49cee3bb
 def _links(value):
     "The links in a JSON-LD image: a text, an object, or a list of either."
     values = value[:20] if isinstance(value, list) else [value]
     values = [next(filter(None, map(entry.get, ("url", "contentUrl", "@id"))), None) if isinstance(entry, dict) else entry for entry in values]
     return [entry for entry in values if isinstance(entry, str)]
 
-
+# %% ../nbs/01_scraping.ipynb #5a446a09
 def _texts(value):
     "The texts in a value of JSON: one, or a list of them."
     values = value[:100] if isinstance(value, list) else [value]
     return tuple(entry for entry in values if isinstance(entry, str) and entry.strip())
 
-# %% ../nbs/01_scraping.ipynb #e470fb15
+# %% ../nbs/01_scraping.ipynb #b31ee62f
 def find_2025(
     soup: BeautifulSoup,  # a title page
 ) -> Finding:
@@ -125,17 +125,17 @@ def find_2025(
     names = [_at(entry, "text") for entry in genres[:100]] if isinstance(genres, list) else []
     return Finding(_links(_at(data, "primaryImage")), _at(data, "primaryImage", "caption", "plainText"), _texts(names))
 
-
+# %% ../nbs/01_scraping.ipynb #817d1028
 def _at(value, *path):
     "What stands at the end of a path of keys, None where the path ends before."
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
-# %% ../nbs/01_scraping.ipynb #03d23bb2
+# %% ../nbs/01_scraping.ipynb #028d6f52
 _TAG = re.compile(r"""</?[a-z](?:[^<>"']*+(?:"[^"]*+"|'[^']*+')?+){0,50}+>|<""", re.I)
 
-
+# %% ../nbs/01_scraping.ipynb #8d9f7ba1
 def _tidied(page):
     "The text of the page, in which every tag is whole; what stands in its scripts stays as it is."
     if isinstance(page, bytes):
@@ -148,7 +148,7 @@ def _tidied(page):
         kept.append(_TAG.sub(lambda tag: tag[0] if len(tag[0]) > 1 else "&lt;", text) + "".join(script))
     return "</script".join(kept)
 
-
+# %% ../nbs/01_scraping.ipynb #3d13e9da
 class WorthReading(ElementFilter):
     "Lets BeautifulSoup keep only the elements that can hold the poster or tell the page's layout."
 
@@ -161,12 +161,12 @@ class WorthReading(ElementFilter):
         "Whether a text between the elements that are kept is kept: it is not."
         return False
 
-# %% ../nbs/01_scraping.ipynb #bd317b90
+# %% ../nbs/01_scraping.ipynb #95df8279
 READERS = {"2025": ("script#__NEXT_DATA__", find_2025),
            "2021": ('script[type="application/ld+json"], [data-testid], meta[property="og:image"]', find_2021),
            "2017": ("div.poster, div.title_wrapper", find_2017)}
 
-
+# %% ../nbs/01_scraping.ipynb #098e3dd5
 def parse_title_page(
     page: str | bytes,  # the page
     hosts: Iterable[str] = POSTER_HOSTS,  # where posters may come from
@@ -187,7 +187,7 @@ def parse_title_page(
                 reason = str(error)
     return TitlePage(genres=genres, layout=next(iter(found), None), reason=reason)
 
-
+# %% ../nbs/01_scraping.ipynb #62f9268f
 def _clean(text):
     "A text from a page in one line, without HTML's entities and without halves of characters; None when there is none."
     text = html.unescape(text[:10_000]) if isinstance(text, str) else ""
@@ -211,7 +211,7 @@ def links_in_catalogue(
     nothing = TitlePage(reason=f"the catalogue has no {column} for it")
     return {imdb_id: one(value) if isinstance(value, str) else nothing for imdb_id, value in zip(movies.imdb_id, movies[column])}
 
-# %% ../nbs/01_scraping.ipynb #580838f7
+# %% ../nbs/01_scraping.ipynb #44dab763
 def draw(
     imdb_id: str,  # such as tt0000007
     salt: str,  # what the draw is for, so that two draws know nothing of each other
@@ -219,7 +219,7 @@ def draw(
     "A number from 0 up to 1, always the same for the same movie and salt."
     return int(hashlib.sha1(f"{salt} {imdb_id}".encode()).hexdigest()[:12], 16) / 16 ** 12
 
-
+# %% ../nbs/01_scraping.ipynb #52dff1eb
 def left_out(
     ids: list[str],  # the movies that could be asked for
     posters: Iterable[str] | None,  # the ids that an archive has a poster of; None: no archive
@@ -290,18 +290,18 @@ def movies_table(
     columns = ["status", "reason", "poster_name", "poster_link", "source", "layout"]
     return movies.drop(columns=["reason", "poster_link"]).join(pd.DataFrame(rows, columns=columns, index=movies.index, dtype=object))
 
-# %% ../nbs/01_scraping.ipynb #9c4cda3f
+# %% ../nbs/01_scraping.ipynb #1ec341e9
 SOURCES = ("imdb", "tmdb", "catalogue")
 MISSING = ("some", "all", "none")
 _BOUNDS = {"limit": (0, 100_000_000), "poster_width": (0, 10_000), "connections": (1, 100), "seed": (0, 2**32 - 1)}
 
-
+# %% ../nbs/01_scraping.ipynb #f240da7f
 @step("scraping", beside=("connections", "rate", "offline", "cache"))
 def scrape(
     run_dir: str | Path,  # the run's folder
     archive: str = "",  # a folder with a catalogue and posters/<imdb_id>.jpg that stands in for the web; empty: ask the web itself
     catalogue: str = "",  # the table that names the movies; empty: the archive's own
-    columns: str = "",  # which column of the catalogue is what, such as id=tconst,genres=Genre,title=Name; empty: by their names
+    columns: str = "",  # which column of the catalogue is what (the guide to own catalogues says how); empty: by their names
     posters: str = "",  # the folder of the archive's posters; empty: posters/, images/, or the archive itself
     source: str = "imdb",  # imdb | tmdb | catalogue: where links come from: title pages, the catalogue's poster_path, or its own links
     limit: int = 0,  # 0 to 100000000: how many movies, drawn by the hash of their id; 0: all

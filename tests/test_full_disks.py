@@ -25,7 +25,7 @@ def disk(tmp_path):
     def resize(kilobytes, again=False):
         options = f"{'remount,' if again else ''}size={kilobytes}k"
         if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True).returncode:
-            pytest.skip("this machine lets nobody mount")
+            pytest.skip("this machine does not let us mount")
     yield folder, resize
     subprocess.run(["umount", folder], capture_output=True)
 

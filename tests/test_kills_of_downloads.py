@@ -1,4 +1,4 @@
-"""A download that is killed again and again ends with the files and the table of one that nobody disturbed."""
+"""A download that is killed again and again ends with the files and the table of an undisturbed one."""
 import json
 import multiprocessing
 import random

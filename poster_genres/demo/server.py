@@ -6,7 +6,7 @@
 __all__ = ['PAGE_LAYOUTS', 'NOT_FOUND', 'ROBOTS', 'LARGEST', 'IMAGE_TYPES', 'ROUTES', 'BLOCKS', 'TROUBLES', 'DEAD_ENDS',
            'ON_THE_LINE', 'NO_IMAGES', 'ODD_IMAGES', 'FAULTS', 'PASSING', 'Film', 'hash_fraction', 'media_key',
            'ArchiveIndex', 'index_archive', 'layout_of', 'poster_link', 'title_page', 'Reply', 'reply_to', 'fault_of',
-           'inject_fault', 'StandInHandler', 'conditional', 'send', 'StandInServer', 'serve', 'main']
+           'inject_fault', 'StandInHandler', 'StandInServer', 'serve', 'main']
 
 # %% ../../nbs/demo/server.ipynb #33432efa
 import argparse
@@ -37,7 +37,7 @@ from ..lib.catalogue import archive_posters, find_catalogue, read_catalogue
 from ..lib.runs import InputError, PosterGenresError
 from ..lib.sites import API_HOSTS, IMAGE_HOSTS, POSTER_HOSTS, TITLE_HOSTS, TMDB_HOSTS
 
-# %% ../../nbs/demo/server.ipynb #251df60e
+# %% ../../nbs/demo/server.ipynb #9d949a66
 class Film(NamedTuple):
     "What a title page says about one movie."
     imdb_id: str
@@ -45,28 +45,28 @@ class Film(NamedTuple):
     year: str = ""
     genres: tuple = ()
 
-
+# %% ../../nbs/demo/server.ipynb #cbd27fbe
 def hash_fraction(
     text: str,  # what is decided, such as "layout tt0000007"
 ) -> float:
     "A number from 0 up to 1 that looks random and is always the same for the same text."
     return int(hashlib.sha1(text.encode()).hexdigest()[:12], 16) / 16 ** 12
 
-
+# %% ../../nbs/demo/server.ipynb #6b4dadf1
 def media_key(
     imdb_id: str,  # such as tt0000007
 ) -> str:
     "The key of the movie's poster in an image link."
     return "MV5B" + urlsafe_b64encode(hashlib.sha1(f"poster {imdb_id}".encode()).digest()).decode().rstrip("=") + "@"
 
-# %% ../../nbs/demo/server.ipynb #52f8ba24
+# %% ../../nbs/demo/server.ipynb #d4ba4358
 class ArchiveIndex(NamedTuple):
     "What the server knows: its movies by id, the file of each poster by id, and whose poster each key or path leads to."
     films: dict
     posters: dict
     paths: dict
 
-
+# %% ../../nbs/demo/server.ipynb #5ddc723d
 def index_archive(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
@@ -77,30 +77,31 @@ def index_archive(
     movies = read_catalogue(find_catalogue(archive, catalogue), columns)
     posters = archive_posters(archive, posters, movies)
     rows = movies.dropna(subset="imdb_id").drop_duplicates("imdb_id")
-    films = {row.imdb_id: Film(row.imdb_id, row.title or "", "" if pd.isna(row.year) else str(row.year), tuple(row.genres)) for row in rows.itertuples()}
+    years = ["" if pd.isna(year) else str(year) for year in rows.year]
+    films = {imdb_id: Film(imdb_id, title or "", year, tuple(genres)) for imdb_id, title, year, genres in zip(rows.imdb_id, rows.title, years, rows.genres)}
     paths = {media_key(imdb_id): imdb_id for imdb_id in posters.keys() | films.keys()}
     for column in ("poster_link", "poster_path"):
         paths |= {_key(re.sub(r"^https?://[^/]+", "", link)): imdb_id for link, imdb_id in zip(rows[column], rows.imdb_id) if isinstance(link, str)}
     return ArchiveIndex(films, posters, paths)
 
-
+# %% ../../nbs/demo/server.ipynb #4cc78961
 def _key(path):
     "What names the image in a path, whatever size the path asks for."
     return re.sub(r"^/images/M/(.*?)(?:\._V1_.*|\.jpg)$", r"\1", path)
 
-# %% ../../nbs/demo/server.ipynb #9abbfcf9
+# %% ../../nbs/demo/server.ipynb #8568f0b0
 PAGE_LAYOUTS = ("2017", "2021", "2025")
 _NAMES = ("Ada Bruno Clara Dario Elsa Fritz Gita Hugo Ines Jonas Kira Leo Mina Nils Olga Paul".split(),
           "Abel Brandt Castel Dorn Evers Falk Greco Hale Iversen Jansen Keller Lund Moreau Novak Orsini Pohl".split())
 
-
+# %% ../../nbs/demo/server.ipynb #4ccc773a
 def layout_of(
     imdb_id: str,  # such as tt0000007
 ) -> str:
     "Which of `PAGE_LAYOUTS` the movie's title page has."
     return PAGE_LAYOUTS[int(3 * hash_fraction(f"layout {imdb_id}"))]
 
-
+# %% ../../nbs/demo/server.ipynb #b2190f5c
 def poster_link(
     imdb_id: str,  # such as tt0000007
     size: str = "",  # what follows `_V1_`, such as UX182_CR0,0,182,268_AL_; empty: the poster as it was uploaded
@@ -108,12 +109,12 @@ def poster_link(
     "The link to the movie's poster on IMDb's image host."
     return f"https://{IMAGE_HOSTS[0]}/images/M/{media_key(imdb_id)}._V1_{size}.jpg"
 
-
+# %% ../../nbs/demo/server.ipynb #ca7493b1
 def _cast(imdb_id):
     "Four made-up names."
     return [" ".join(names[int(16 * hash_fraction(f"{which} {i} {imdb_id}"))] for which, names in zip(("first", "last"), _NAMES)) for i in range(4)]
 
-
+# %% ../../nbs/demo/server.ipynb #b7dd7898
 def _page(film, head, body, more=""):
     "A page around `body`, with the menu that every page has, and the cast with its portraits."
     cast = "\n".join(f'<li><img alt="{name}" src="{poster_link(name, "UX32_CR0,0,32,44_AL_")}"> '
@@ -133,7 +134,7 @@ def _page(film, head, body, more=""):
 </body></html>
 """
 
-# %% ../../nbs/demo/server.ipynb #4a3e40b0
+# %% ../../nbs/demo/server.ipynb #5a2f606f
 def _page_2017(film, poster):
     "A title page as it was until 2020."
     title, link = escape(film.title), poster_link(film.imdb_id, "UX182_CR0,0,182,268_AL_")
@@ -148,7 +149,7 @@ src="{link}" itemprop="image" /> </a>
 <div class="slate_wrapper">{shown if poster else ""}</div>
 </div>""")
 
-
+# %% ../../nbs/demo/server.ipynb #52b11e3d
 def _page_2021(film, poster, more=""):
     "A title page as it is since 2021; `more` goes into its end."
     title, image, actor = escape(film.title), poster_link(film.imdb_id), _cast(film.imdb_id)[0]
@@ -165,7 +166,7 @@ def _page_2021(film, poster, more=""):
 {shown if poster else '<div class="ipc-poster ipc-poster--blank"></div>'}
 </section></main>""", more)
 
-
+# %% ../../nbs/demo/server.ipynb #2c8484e9
 def _page_2025(film, poster):
     "A title page as it is since 2025: the one of 2021, and all its data once more."
     caption = f"{_cast(film.imdb_id)[0]} in {film.title} ({film.year})"
@@ -175,12 +176,12 @@ def _page_2025(film, poster):
     data = {"props": {"pageProps": {"tconst": film.imdb_id, "aboveTheFoldData": data}}, "page": "/title/[tconst]"}
     return _page_2021(film, poster, f'\n<script id="__NEXT_DATA__" type="application/json">{_json(data)}</script>')
 
-
+# %% ../../nbs/demo/server.ipynb #bb92b574
 def _json(value):
     "JSON that may stand inside a script element."
     return json.dumps(value, ensure_ascii=False).replace("</", "<\\/")
 
-
+# %% ../../nbs/demo/server.ipynb #db103f60
 def title_page(
     film: Film,  # whose page it is
     layout: str,  # one of `PAGE_LAYOUTS`
@@ -189,7 +190,7 @@ def title_page(
     "The HTML of the movie's title page."
     return {"2017": _page_2017, "2021": _page_2021, "2025": _page_2025}[layout](film, poster)
 
-# %% ../../nbs/demo/server.ipynb #19b08273
+# %% ../../nbs/demo/server.ipynb #be830fdb
 class Reply(NamedTuple):
     "An answer of the server."
     status: int
@@ -197,21 +198,21 @@ class Reply(NamedTuple):
     body: bytes = b""
     headers: dict = {}
 
-
+# %% ../../nbs/demo/server.ipynb #392139c4
 NOT_FOUND = Reply(404, body=b"<h1>404 Not Found</h1>")
 ROBOTS = b"User-agent: *\nDisallow: /search/\nDisallow: /registration/\n"
 LARGEST = 20_000_000  # bytes of a poster; of a larger file so much is sent that a client sees that it is too large
 IMAGE_TYPES = {rb"\xff\xd8": "jpeg", rb"\x89PNG": "png", rb"GIF8": "gif", rb"RIFF....WEBP": "webp", rb"BM": "bmp", rb"II\*\0|MM\0\*": "tiff",
                rb"....ftypavi[fs]": "avif"}
 
-
+# %% ../../nbs/demo/server.ipynb #f2deb898
 def _title_reply(index, imdb_id):
     "The title page of a movie of the catalogue, or of one that only has a poster."
     film = index.films.get(imdb_id) or (Film(imdb_id, imdb_id) if imdb_id in index.posters else None)
     shown = imdb_id in index.posters or hash_fraction(f"page without a poster {imdb_id}") >= 0.1
     return Reply(200, body=title_page(film, layout_of(imdb_id), shown).encode("utf-8", "replace")) if film else NOT_FOUND
 
-
+# %% ../../nbs/demo/server.ipynb #47729b6d
 def _image_reply(index, path):
     "The poster that `path` leads to, whatever size it asks for: an archive has one."
     key = _key(path)
@@ -227,20 +228,20 @@ def _image_reply(index, path):
     kind = next((kind for start, kind in IMAGE_TYPES.items() if re.match(start, body, re.DOTALL)), None)
     return Reply(200, f"image/{kind}" if kind else "application/octet-stream", body, {"Last-Modified": formatdate(facts.st_mtime, usegmt=True)})
 
-
+# %% ../../nbs/demo/server.ipynb #6390e0f1
 def _api_reply(index, imdb_id):
     "What TMDB's API finds for an id of IMDb: the path of the poster, as far as it matters here."
     found = [{"poster_path": f"/{imdb_id}.jpg"}] if imdb_id in index.posters else []
     return Reply(200, "application/json", json.dumps({"movie_results": found}).encode())
 
-
+# %% ../../nbs/demo/server.ipynb #c8b686b8
 ROUTES = [(r"(/robots\.txt)", (*TITLE_HOSTS, *POSTER_HOSTS, *API_HOSTS), lambda index, path: Reply(200, "text/plain", ROBOTS)),
           (r"/title/([\w.~-]+)/?", TITLE_HOSTS, _title_reply),
           (r"(/images/M/.+)", IMAGE_HOSTS, _image_reply),
           (r"/t/p/(?:w\d+|original)(/.+)", TMDB_HOSTS, _image_reply),
           (r"/3/find/(tt\d+)", API_HOSTS, _api_reply)]
 
-
+# %% ../../nbs/demo/server.ipynb #ef72dca4
 def reply_to(
     index: ArchiveIndex,  # what the server knows
     host: str,  # the host that the client means; this machine itself may ask for everything
@@ -253,12 +254,12 @@ def reply_to(
             return route(index, match[1])
     return NOT_FOUND
 
-# %% ../../nbs/demo/server.ipynb #5453667c
+# %% ../../nbs/demo/server.ipynb #2f214a0e
 def _html(body):
     "A page."
     return Reply(200, body=b"<!DOCTYPE html><html><body>" + body + b"</body></html>")
 
-
+# %% ../../nbs/demo/server.ipynb #e99e4c33
 BLOCKS = {
     "challenge": Reply(202, headers={"x-amzn-waf-action": "challenge"}),
     "forbidden": Reply(403, body=b"Forbidden"),
@@ -281,14 +282,14 @@ DEAD_ENDS = {
 }
 ON_THE_LINE = ("stall", "cut", "drip", "slow")
 
-# %% ../../nbs/demo/server.ipynb #bf61be33
+# %% ../../nbs/demo/server.ipynb #a031b7cf
 def _saved(image, form, **options):
     "The image as a file's bytes."
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
 
-
+# %% ../../nbs/demo/server.ipynb #cf08c084
 def _claims(width, height):
     "A PNG whose header claims that size, and that holds next to nothing."
     data = bytearray(_saved(Image.new("L", (1, 1)), "PNG"))
@@ -296,7 +297,7 @@ def _claims(width, height):
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
     return bytes(data)
 
-
+# %% ../../nbs/demo/server.ipynb #95dafc54
 NO_IMAGES = {
     "truncated": lambda body: body[:len(body) // 2],
     "mislabelled": lambda body: b"<html><body>This image has moved.</body></html>",
@@ -308,39 +309,44 @@ NO_IMAGES = {
     "pixel": lambda body: _saved(Image.new("P", (1, 1)), "GIF"),
 }
 
-# %% ../../nbs/demo/server.ipynb #ba1a7067
+# %% ../../nbs/demo/server.ipynb #4b5a04a9
 def _picture(body):
     "The poster in RGB."
     return Image.open(io.BytesIO(body)).convert("RGB")
 
+# %% ../../nbs/demo/server.ipynb #8ec34792
+def _inverted(body):
+    "The poster with its colours reversed."
+    return _picture(body).point(lambda value: 255 - value)
 
+# %% ../../nbs/demo/server.ipynb #f86232f8
 def _sixteen_bits(body):
     "The poster as a grey PNG with 16 bits a pixel."
     grey = _picture(body).convert("L")
     return _saved(Image.frombytes("I;16", grey.size, b"".join(bytes((value, value)) for value in grey.tobytes())), "PNG")
 
-
+# %% ../../nbs/demo/server.ipynb #4f4ecd53
 def _lying(body):
     "The poster on its side, with the EXIF mark that says so."
     exif = Image.Exif()
     exif[0x0112] = 6
     return _saved(_picture(body).rotate(90, expand=True), "JPEG", exif=exif)
 
-
+# %% ../../nbs/demo/server.ipynb #a185f691
 ODD_IMAGES = {
     "grey": lambda body: _saved(_picture(body).convert("L"), "JPEG"),
     "printed": lambda body: _saved(_picture(body).convert("CMYK"), "JPEG"),
     "palette": lambda body: _saved(_picture(body).quantize(64), "PNG"),
     "sixteen_bits": _sixteen_bits,
     "lying": _lying,
-    "moving": lambda body: _saved(_picture(body), "GIF", save_all=True, append_images=[_picture(body).point(lambda value: 255 - value)], duration=99),
+    "moving": lambda body: _saved(_picture(body), "GIF", save_all=True, append_images=[_inverted(body)], duration=99),
 }
 
-# %% ../../nbs/demo/server.ipynb #28db3d18
+# %% ../../nbs/demo/server.ipynb #e7b64ce4
 FAULTS = (*BLOCKS, *TROUBLES, *ON_THE_LINE, *DEAD_ENDS, *NO_IMAGES, *ODD_IMAGES)
 PASSING = ("error", "unavailable", "too_many", "too_many_until", *ON_THE_LINE)
 
-
+# %% ../../nbs/demo/server.ipynb #411e37c3
 def fault_of(
     faults: dict,  # a share of paths, or a part of the path, by the names of `FAULTS`
     path: str,  # what is asked for
@@ -357,14 +363,14 @@ def fault_of(
             return name
     return None
 
-
+# %% ../../nbs/demo/server.ipynb #0e5927a5
 def _fits(name, path):
     "Whether the fault can happen to an answer for this path."
     if path == "/robots.txt" or name == "robots":
         return path == "/robots.txt" and (name == "robots" or name not in BLOCKS)
     return path.endswith(".jpg") or name not in (*NO_IMAGES, *ODD_IMAGES, *DEAD_ENDS)
 
-
+# %% ../../nbs/demo/server.ipynb #d87ae79b
 def inject_fault(
     reply: Reply,  # a good answer
     fault: str | None,  # what becomes of it; what happens on the line happens there and not here
@@ -374,7 +380,7 @@ def inject_fault(
         return reply._replace(body=(NO_IMAGES | ODD_IMAGES)[fault](reply.body)) if reply.status == 200 else reply
     return (BLOCKS | TROUBLES | DEAD_ENDS).get(fault, reply)
 
-# %% ../../nbs/demo/server.ipynb #7555d646
+# %% ../../nbs/demo/server.ipynb #be9be3bf
 class StandInHandler(BaseHTTPRequestHandler):
     "One connection to a `StandInServer`."
     protocol_version = "HTTP/1.1"
@@ -388,13 +394,13 @@ class StandInHandler(BaseHTTPRequestHandler):
             server.busy[host] += 1
             attempt, busy = server.asked[self.path], server.busy[host]
         fault = fault_of(server.faults, self.path, attempt)
-        reply = conditional(inject_fault(reply_to(server.index, host, self.path), fault), self.headers)
+        reply = _conditional(inject_fault(reply_to(server.index, host, self.path), fault), self.headers)
         self.close_connection = self.close_connection or fault in ("stall", "cut", "endless")
         entry = started, host, self.path, fault or reply.status, busy
         if fault not in ON_THE_LINE:  # who has the answer finds it in the log
             server.write_log(*entry)
         try:
-            send(self.wfile, reply, fault)
+            _send(self.wfile, reply, fault)
         finally:
             with server.lock:
                 server.busy[host] -= 1
@@ -404,11 +410,8 @@ class StandInHandler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         "Write nothing: the server keeps its own log."
 
-# %% ../../nbs/demo/server.ipynb #bc928c33
-def conditional(
-    reply: Reply,  # an answer
-    headers: dict,  # the headers of the request
-) -> Reply:
+# %% ../../nbs/demo/server.ipynb #9052661f
+def _conditional(reply, headers):
     "The answer with its `ETag`, or with status 304 when nothing has changed; dates that depend on the present are filled in."
     if reply.headers.get("Retry-After") == "DATE":
         return reply._replace(headers={"Retry-After": formatdate(time.time() + 2, usegmt=True)})
@@ -418,12 +421,8 @@ def conditional(
     same = headers.get("If-None-Match") == etag or headers.get("If-Modified-Since", "") == reply.headers.get("Last-Modified")
     return Reply(304, reply.type, headers={"ETag": etag}) if same else reply._replace(headers={**reply.headers, "ETag": etag})
 
-
-def send(
-    line,  # a file to write to
-    reply: Reply,  # what to send
-    fault: str | None,  # what goes wrong on the line
-):
+# %% ../../nbs/demo/server.ipynb #69105b46
+def _send(line, reply, fault):
     "Send the reply, as far as the fault lets it."
     if fault in ("stall", "slow"):
         time.sleep(60 if fault == "stall" else 0.02)
@@ -470,7 +469,7 @@ class StandInServer(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         "Pass over a client that hangs up."
 
-# %% ../../nbs/demo/server.ipynb #3544eae3
+# %% ../../nbs/demo/server.ipynb #d06c57b7
 def serve(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
@@ -493,7 +492,7 @@ def serve(
     except KeyboardInterrupt:
         pass
 
-
+# %% ../../nbs/demo/server.ipynb #9ffce797
 def main(
     arguments: list[str] | None = None,  # what was typed; default: the command line
 ) -> int:
@@ -514,6 +513,6 @@ def main(
         return error.exit_status
     return 0
 
-
+# %% ../../nbs/demo/server.ipynb #df31fcd4
 if __name__ == "__main__" and globals().get("__spec__"):  # run by `python -m`, not as a notebook's cell
     sys.exit(main())

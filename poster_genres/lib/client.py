@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PRODUCT', 'FORBIDDEN', 'contact', 'user_agent', 'Attempt', 'WebError', 'PermanentError', 'allowed_host',
            'check_public', 'PublicConnection', 'detected_block', 'ClientPolicy', 'RateLimiter', 'throttled_delay',
-           'BoundedReader', 'Host', 'Fetched', 'Memory', 'Client', 'client_summary', 'summary_table', 'fetch_all']
+           'BoundedReader', 'Host', 'Fetched', 'Memory', 'Client', 'client_summary', 'fetch_all']
 
-# %% ../../nbs/lib/client.ipynb #f0ab2a2f
+# %% ../../nbs/lib/client.ipynb #25a93ce2
 import errno
 import hashlib
 import http.client
@@ -34,7 +34,6 @@ from urllib.parse import unquote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
-import pandas as pd
 import urllib3
 from protego import Protego
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -43,10 +42,10 @@ from urllib3.util import Retry, Timeout, make_headers, parse_url
 
 from .runs import InputError, PosterGenresError, RefusedError, StepError, progress
 
-# %% ../../nbs/lib/client.ipynb #5425341f
+# %% ../../nbs/lib/client.ipynb #7ab6c04c
 PRODUCT = "poster-genres"  # our name in a robots.txt
 
-
+# %% ../../nbs/lib/client.ipynb #2c3f129a
 def contact(
     address: str = "",  # a mail address or a web page; empty: what `POSTER_GENRES_CONTACT` holds
 ) -> str:
@@ -57,14 +56,14 @@ def contact(
     raise InputError(f"the contact is {address!r}: real sites are told who is asking, so expected an address of yours, "
                      "such as --contact you@example.org or POSTER_GENRES_CONTACT=https://example.org/me")
 
-
+# %% ../../nbs/lib/client.ipynb #0377ab22
 def user_agent(
     address: str = "",  # the contact; empty: an archive on this machine is asked
 ) -> str:
     "The `User-Agent`: product, version and contact."
     return f"{PRODUCT}/{version(PRODUCT)}" + (f" (+{address})" if address else "")
 
-# %% ../../nbs/lib/client.ipynb #07459fab
+# %% ../../nbs/lib/client.ipynb #8055b298
 class Attempt(NamedTuple):
     "One request: the HTTP status of its answer (0: none came), what was wrong with it (None: nothing), its size and time."
     status: int
@@ -72,7 +71,7 @@ class Attempt(NamedTuple):
     bytes: int
     seconds: float
 
-
+# %% ../../nbs/lib/client.ipynb #b217e58a
 class WebError(PosterGenresError):
     "A link brought nothing of use; the message says why."
 
@@ -83,11 +82,11 @@ class WebError(PosterGenresError):
         super().__init__(message)
         self.status = status
 
-
+# %% ../../nbs/lib/client.ipynb #fbccd7e4
 class PermanentError(WebError):
     "An error that another attempt would meet again."
 
-# %% ../../nbs/lib/client.ipynb #a2cf76eb
+# %% ../../nbs/lib/client.ipynb #64de82b7
 def allowed_host(
     link: str,  # an https link
     hosts: Iterable[str],  # the only hosts that may be asked
@@ -108,16 +107,16 @@ def allowed_host(
         raise WebError(f"the link has {len(link):,} characters, more than any server takes")
     return host
 
-
+# %% ../../nbs/lib/client.ipynb #ac555104
 def _target(link):
     "The path and the query that are requested: without `.`, `..` and fragment."
     path, mark, query = link.partition("?")
     return parse_url(re.sub("%2e", ".", path, flags=re.I) + mark + query).request_uri
 
-# %% ../../nbs/lib/client.ipynb #c1efb52e
+# %% ../../nbs/lib/client.ipynb #deb04324
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
-
+# %% ../../nbs/lib/client.ipynb #4c44c106
 def _embedded(ip):
     "The IPv4 addresses that an IPv6 address only wraps."
     if ip.version == 4:
@@ -125,7 +124,7 @@ def _embedded(ip):
     last = [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in _TRANSLATED or int(ip) >> 32 == 0 else []
     return [one for one in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ()), *last) if one]
 
-
+# %% ../../nbs/lib/client.ipynb #e733d830
 def check_public(
     host: str,  # a host's name
     addresses: Iterable[str],  # the addresses that it leads to
@@ -136,7 +135,7 @@ def check_public(
         if any(not one.is_global or one.is_multicast or getattr(one, "is_site_local", False) for one in (_embedded(ip) or [ip])):
             raise PermanentError(f"{host!r} leads to {ip}, which is no address of the public internet")
 
-
+# %% ../../nbs/lib/client.ipynb #c71a8e34
 def _addresses(host):
     "What the name resolves to on this machine."
     return {entry[4][0] for entry in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)}
@@ -159,12 +158,12 @@ class PublicConnection(HTTPSConnection):
             raise
         return connection
 
-# %% ../../nbs/lib/client.ipynb #77c808b3
+# %% ../../nbs/lib/client.ipynb #cbe37569
 _PUZZLE = re.compile(rb"validatecaptcha|[gh]-re?captcha|cf-turnstile|cf-chl|px-captcha|awswafcookiedomainlist|(?:id|class|name)=.captcha", re.I)
 _CONSENT = re.compile(rb"action=.?https://consent\.|(?:id|name)=.(?:consent|cookie)-?(?:page|wall|form)|collectconsent", re.I)
 FORBIDDEN = (401, 403)  # statuses that are a block only when several links in a row get them
 
-
+# %% ../../nbs/lib/client.ipynb #d8ded663
 def detected_block(
     status: int,  # the HTTP status of an answer
     headers: dict,  # its headers
@@ -246,12 +245,12 @@ def throttled_delay(
         return max(wanted, (delay + wanted) / 2)
     return max(wanted, 2 * delay, 0.1)
 
-# %% ../../nbs/lib/client.ipynb #c22f1309
+# %% ../../nbs/lib/client.ipynb #d60a0681
 def _is_busy(status):
     "Whether the answer means: not now."
     return status == 429 or status >= 500
 
-
+# %% ../../nbs/lib/client.ipynb #3e6959d7
 def _retry_after(value):
     "The seconds that the header `Retry-After` asks for, as a number or a date; None when it does not say so in a way that we understand."
     try:
@@ -259,17 +258,17 @@ def _retry_after(value):
     except (urllib3.exceptions.HTTPError, ValueError, OverflowError):
         return None
 
-
+# %% ../../nbs/lib/client.ipynb #c6a1c720
 def _back_off(attempt, first):
     "The seconds before the next attempt: twice as long each time, less a random part of at most a half."
     return first * 2 ** (attempt - 1) * (1 - random.random() / 2)
 
-
+# %% ../../nbs/lib/client.ipynb #5e69bb63
 def _status_line(status):
     "The status in words."
     return f"the server answers {status} ({http.client.responses.get(status, 'no status that we know').lower()})"
 
-# %% ../../nbs/lib/client.ipynb #4ef338ec
+# %% ../../nbs/lib/client.ipynb #22366175
 class BoundedReader(io.RawIOBase):
     "The bytes of one answer as they come from the socket; raises `PermanentError` when they are too many or come too late."
 
@@ -280,10 +279,6 @@ class BoundedReader(io.RawIOBase):
                  ):
         self.raw, self.sock, self.policy = raw, sock, policy
         self.deadline, self.bytes_left = time.monotonic() + policy.total_timeout, policy.max_bytes + 64_000  # for headers
-
-    def readable(self):
-        "Say that this can be read from."
-        return True
 
     def readinto(self, buffer):
         "Read once, for no longer than the time that is left."
@@ -307,6 +302,8 @@ class BoundedReader(io.RawIOBase):
         self.raw.close()
         super().close()
 
+    readable = lambda self: True
+
 # %% ../../nbs/lib/client.ipynb #3999d26b
 def _bounded(pool, connection, policy):
     "A class of `urllib3`'s pools, whose connections read answers through a `BoundedReader`."
@@ -318,10 +315,10 @@ def _bounded(pool, connection, policy):
     limited = type(connection.__name__, (connection,), {"response_class": staticmethod(respond)})
     return type(pool.__name__, (pool,), {"ConnectionCls": limited})
 
-# %% ../../nbs/lib/client.ipynb #f0a55f0c
+# %% ../../nbs/lib/client.ipynb #1944defd
 _PACKED = {"gzip": True, "x-gzip": True, "": False, "identity": False}
 
-
+# %% ../../nbs/lib/client.ipynb #a5312f64
 def _read_body(response, max_bytes):
     "The body of `response`, unpacked. Raises `WebError` when it is not whole, `PermanentError` when it is too large."
     packed = _PACKED.get(encoding := response.headers.get("Content-Encoding", "").strip().lower())
@@ -338,10 +335,10 @@ def _read_body(response, max_bytes):
         raise WebError("the line broke in the middle of the answer", response.status)
     return b"".join(chunks)
 
-# %% ../../nbs/lib/client.ipynb #8e9c90ec
+# %% ../../nbs/lib/client.ipynb #3ea8dca3
 _OF_THIS_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
-
+# %% ../../nbs/lib/client.ipynb #2adae59d
 def _network_error(error):
     "What broke, in words; `PermanentError` when asking again is of no use. Raises `StepError` for a fault of this machine."
     cause = error
@@ -356,14 +353,15 @@ def _network_error(error):
         return PermanentError("the server's certificate is not valid")
     if isinstance(error, urllib3.exceptions.ProxyError):
         return WebError("the proxy that the environment names does not lead there")
-    if isinstance(error, urllib3.exceptions.TimeoutError) and not isinstance(error, urllib3.exceptions.NewConnectionError) or "timed out" in str(error):
+    late = isinstance(error, urllib3.exceptions.TimeoutError) and not isinstance(error, urllib3.exceptions.NewConnectionError)
+    if late or "timed out" in str(error):
         return WebError("the server did not answer in time")
     broken = ("IncompleteRead", "not enough data", "ConnectionResetError", "RemoteDisconnected", "SSL", "InvalidChunkLength")
     if isinstance(error, zlib.error) or any(word in repr(error) for word in broken):
         return WebError("the line broke in the middle of the answer")
     return WebError("the server cannot be reached")
 
-# %% ../../nbs/lib/client.ipynb #706d756c
+# %% ../../nbs/lib/client.ipynb #4ebf1729
 def _proxy(host):
     "The proxy that the environment names for https links to this host, empty when it names none. Raises `InputError`."
     proxies = getproxies()
@@ -374,9 +372,9 @@ def _proxy(host):
                          f"or {host} in NO_PROXY")
     return proxy
 
-
+# %% ../../nbs/lib/client.ipynb #b34e22b4
 def _open_pool(host, policy, archive_url=""):
-    "The connections to the host, or to the archive's server that stands in for it. Raises `InputError` when an archive's server is not on this machine."
+    "The connections to the host, or to the archive's server that stands in for it, which has to be on this machine."
     options = {"maxsize": policy.connections, "timeout": Timeout(connect=policy.connect_timeout, read=policy.read_timeout)}
     plain, secure = _bounded(HTTPConnectionPool, HTTPConnection, policy), _bounded(HTTPSConnectionPool, PublicConnection, policy)
     if archive_url:
@@ -422,7 +420,7 @@ class Host:
         self.blocked = self.blocked or f"{self.name} {how}: it does not want to be asked, so we stop and try nothing else. {self.advice}"
         self.stop_if_blocked()
 
-# %% ../../nbs/lib/client.ipynb #7ce5c824
+# %% ../../nbs/lib/client.ipynb #60d5eab1
 def _count(host, attempt):
     "Count one attempt, and let its time set the delay between requests."
     well = False if attempt.reason else None if attempt.status >= 400 else True
@@ -432,7 +430,7 @@ def _count(host, attempt):
             delay = throttled_delay(host.limiter.delay, attempt.seconds, well, target)
             host.limiter.delay = max(host.limiter.least, min(RateLimiter.slowest, delay))
 
-
+# %% ../../nbs/lib/client.ipynb #c08500d7
 def _count_silence(host, silent):
     "Leave the host alone when it has answered none of many links in a row."
     with host.lock:
@@ -440,7 +438,7 @@ def _count_silence(host, silent):
     if host.unanswered >= host.policy.unanswered:
         host.block(f"has answered none of the last {host.unanswered} links")
 
-
+# %% ../../nbs/lib/client.ipynb #ab9e1df8
 def _heed(host, response):
     "The seconds that a busy server asks for; every request to it waits so long."
     asked_for = _retry_after(response.headers.get("Retry-After")) or 0
@@ -449,10 +447,10 @@ def _heed(host, response):
     host.limiter.hold(asked_for)
     return asked_for
 
-# %% ../../nbs/lib/client.ipynb #ecb305d9
+# %% ../../nbs/lib/client.ipynb #bfd7f2ab
 _Response = namedtuple("_Response", "status headers body")  # an answer that was read to its end, or as far as it came
 
-
+# %% ../../nbs/lib/client.ipynb #84f1b9ec
 def _ask_once(host, target, headers):
     "One request: the response and the error, either of which may be None, and the `Attempt`."
     started, raw, body, error = time.monotonic(), None, b"", None
@@ -514,7 +512,7 @@ class Fetched(NamedTuple):
         lasting = self.reason is None or self.status in (200, 404, 410, *FORBIDDEN)
         return lasting and time.time() - self.when < max_age
 
-# %% ../../nbs/lib/client.ipynb #3ce0de56
+# %% ../../nbs/lib/client.ipynb #388c6933
 @contextmanager
 def _cache_errors(folder):
     "A block in which an error of the cache's disk becomes a `StepError` that names the folder."
@@ -524,7 +522,7 @@ def _cache_errors(folder):
         raise StepError(f"cannot use the cache {folder}: {error.strerror or error}; make room on its disk, or mend what is wrong there, "
                         "and run the same command again: what it holds is kept") from None
 
-
+# %% ../../nbs/lib/client.ipynb #8f199c60
 def _write(path, data):
     "Write a file that is there whole or not at all, also when several threads or processes write it."
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -630,7 +628,7 @@ class Client:
         _remember(self.memory, host, new)
         return new
 
-# %% ../../nbs/lib/client.ipynb #72e079bc
+# %% ../../nbs/lib/client.ipynb #82e0e880
 def _get(client, link, known, obey, query, private):
     "What the server sent, or why there is nothing; redirects are followed."
     attempts, here, more = [], link, "?" + urlencode(query) if query else ""
@@ -645,25 +643,18 @@ def _get(client, link, known, obey, query, private):
             response = _ask(host, target + more, {**client.headers, **conditions, **private, "Host": host.name}, attempts)
             if response.status not in (301, 302, 303, 307, 308) or "Location" not in response.headers:
                 break
-            here, more, private = _redirected(here, response), "", {}
+            here, more, private = urljoin(here, response.headers["Location"]), "", {}
         else:
             raise WebError("too many redirects")
-    except WebError as error:
-        return Fetched(link, error.status, str(error), tuple(attempts), when=time.time())
+    except (WebError, ValueError) as error:  # a redirect that is no link is a ValueError
+        why = str(error) if isinstance(error, WebError) else "the server's redirect leads to none"
+        return Fetched(link, getattr(error, "status", 0), why, tuple(attempts), when=time.time())
     _count_forbidden(client, host, link, response.status)
     reason = None if response.status == 200 or (response.status == 304 and conditions) else _status_line(response.status)
     return Fetched(link, response.status, reason, tuple(attempts), etag=response.headers.get("ETag", ""),
                    modified=response.headers.get("Last-Modified", ""), when=time.time(), body=response.body)
 
-
-def _redirected(link, response):
-    "Where a redirect leads."
-    try:
-        return urljoin(link, response.headers["Location"])
-    except ValueError:
-        raise WebError("the server's redirect leads to none", response.status) from None
-
-# %% ../../nbs/lib/client.ipynb #25951aab
+# %% ../../nbs/lib/client.ipynb #5a4c94f9
 def _count_forbidden(client, host, link, status):
     "Block the host when it has forbidden several different links in a row."
     with host.lock:
@@ -680,7 +671,7 @@ def _count_forbidden(client, host, link, status):
             client.memory.invalidate(one)
     host.stop_if_blocked()
 
-
+# %% ../../nbs/lib/client.ipynb #2e1aa0ed
 def _judge(new, check, store):
     "What came, with what its check says of it; the body is kept when it is good."
     if new.reason or new.status == 304:
@@ -693,7 +684,7 @@ def _judge(new, check, store):
         return new._replace(reason=str(error), body=b"")
     return new._replace(facts=facts, sha256=hashlib.sha256(new.body).hexdigest() if store else "", body=new.body if store else b"")
 
-
+# %% ../../nbs/lib/client.ipynb #fa61fa3f
 def _remember(memory, host, new):
     "Put what came into the cache; what a host forbids after it has blocked us is not news about the link."
     if memory and new.status not in FORBIDDEN:
@@ -703,7 +694,7 @@ def _remember(memory, host, new):
             if not host.blocked:
                 memory.put(new)
 
-# %% ../../nbs/lib/client.ipynb #d77ef5e4
+# %% ../../nbs/lib/client.ipynb #f882b36b
 def _check_robots(client, host, target):
     "Raise `RefusedError` when the host's robots.txt forbids the path, or cannot be read."
     with host.lock:
@@ -717,7 +708,7 @@ def _check_robots(client, host, target):
     if not host.rules.result().can_fetch(f"https://{host.name}{target}", PRODUCT):
         host.block(f"forbids {target[:40]} to programs in its robots.txt")
 
-
+# %% ../../nbs/lib/client.ipynb #5e96dc81
 def _read_rules(client, host):
     "The host's rules; the delay that they ask for becomes part of its rate limit."
     link = f"https://{host.name}/robots.txt"
@@ -732,12 +723,12 @@ def _read_rules(client, host):
     host.limiter.least, host.limiter.delay = max(host.limiter.least, delay), max(host.limiter.delay, delay)
     return rules
 
-
+# %% ../../nbs/lib/client.ipynb #bea6b4ad
 def _few_stars(rules):
     "The rules without what follows a fifth wildcard: each one multiplies the time that matching takes."
     return re.sub(r"^((?:[^*\n]*\*){4}[^*\n]*)\*.*$", r"\1", rules, flags=re.M)
 
-# %% ../../nbs/lib/client.ipynb #47794ab0
+# %% ../../nbs/lib/client.ipynb #dcfc3aca
 def client_summary(
     client: Client,  # any client
 ) -> dict:
@@ -746,14 +737,7 @@ def client_summary(
     return {host.name: {name: host.counts[name] for name in names} | {"seconds waited": round(host.limiter.waited, 1), "refused": bool(host.blocked)}
             for host in client.known.values()}
 
-
-def summary_table(
-    summaries: dict,  # what `client_summary` returned
-) -> pd.DataFrame:
-    "A row for each host."
-    return pd.DataFrame(summaries.values(), index=pd.Index(summaries.keys(), name="host"))
-
-# %% ../../nbs/lib/client.ipynb #95473401
+# %% ../../nbs/lib/client.ipynb #d9a6b5c1
 def fetch_all(
     work: Callable,  # what to do with one item, in a thread
     items: Iterable,  # what to work on
@@ -785,7 +769,7 @@ def fetch_all(
     finally:
         pool.shutdown(cancel_futures=True)
 
-
+# %% ../../nbs/lib/client.ipynb #7ddb51da
 def _outcome(work, item):
     "What `work` makes of `item`, or the error that is the web's."
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from .client import Client, ClientPolicy, WebError, allowed_host
 from .runs import InputError, fingerprint
 
-# %% ../../nbs/lib/sites.ipynb #84fe0ea6
+# %% ../../nbs/lib/sites.ipynb #f7eb96c8
 TITLE_HOSTS = ("www.imdb.com",)
 IMAGE_HOSTS = ("m.media-amazon.com", "images-na.ssl-images-amazon.com", "ia.media-imdb.com")
 TMDB_HOSTS = ("image.tmdb.org",)
@@ -27,7 +27,7 @@ API_HOSTS = ("api.themoviedb.org",)
 POSTER_HOSTS = (*IMAGE_HOSTS, *TMDB_HOSTS)
 ADVICE = "Take the posters from another source: -p source tmdb needs no pages, -p source catalogue takes the catalogue's own links."
 
-
+# %% ../../nbs/lib/sites.ipynb #60df090f
 def host_list(
     text: str,  # hosts that a user adds, separated by commas
 ) -> tuple[str, ...]:
@@ -38,10 +38,10 @@ def host_list(
             raise InputError(f"parameter image_hosts is {text!r}: expected names such as images.example.org, separated by commas")
     return (*POSTER_HOSTS, *names)
 
-# %% ../../nbs/lib/sites.ipynb #0dc1e1de
+# %% ../../nbs/lib/sites.ipynb #fa5448b5
 _PLACEHOLDER = re.compile(r"/images/[GS]/|/no[-_]?(?:picture|image|photo|poster)|placeholder|imdb_(?:fb_)?logo", re.I)
 
-
+# %% ../../nbs/lib/sites.ipynb #3eedcb14
 def title_link(
     imdb_id: str,  # such as tt0000007
     own_ids: bool = False,  # whether an id of another kind is taken, too, because an archive answers
@@ -51,7 +51,7 @@ def title_link(
         raise WebError(f"{imdb_id[:40]!r} is no id of IMDb, expected tt and 7 to 9 digits")
     return f"https://{TITLE_HOSTS[0]}/title/{imdb_id}/"
 
-
+# %% ../../nbs/lib/sites.ipynb #6e91b55e
 def safe_link(
     link: str,  # as it stands in a page or a catalogue
     hosts: Iterable[str] = POSTER_HOSTS,  # where posters may come from
@@ -63,12 +63,12 @@ def safe_link(
         raise WebError("the page shows a placeholder instead of a poster")
     return link
 
-# %% ../../nbs/lib/sites.ipynb #c234980d
+# %% ../../nbs/lib/sites.ipynb #87d82494
 TMDB_WIDTHS = (92, 154, 185, 342, 500, 780)
 _IMDB_IMAGE = re.compile(r"(https://([^/]+)/images/M/[^/?]+?)(?:\._V1_?[^/?]*)?(\.\w+)")
 _TMDB_IMAGE = re.compile(r"(https://image\.tmdb\.org/t/p/)(?:w\d+|original)(/[^/?]+)")
 
-
+# %% ../../nbs/lib/sites.ipynb #f25a0f97
 def sized(
     link: str,  # a poster's link on IMDb's or TMDB's image host; any other stays what it is
     width: int,  # pixels; 0: the poster as it was uploaded
@@ -81,7 +81,7 @@ def sized(
         return f"{match[1]}{nearest}{match[2]}"
     return link
 
-
+# %% ../../nbs/lib/sites.ipynb #ba9026e2
 def tmdb_link(
     poster_path: str,  # TMDB's name for the image, such as /rhIRbceoE9lR4veEXuwCC2wARtG.jpg
     width: int = 182,  # pixels; 0: as it was uploaded
@@ -91,7 +91,7 @@ def tmdb_link(
         raise WebError(f"poster_path is {poster_path[:40]!r}, expected one such as /abc.jpg")
     return sized(f"https://{TMDB_HOSTS[0]}/t/p/original{poster_path}", width)
 
-# %% ../../nbs/lib/sites.ipynb #a207b099
+# %% ../../nbs/lib/sites.ipynb #98e7476b
 @contextmanager
 def stand_in(
     archive: str | Path,  # the archive's folder
@@ -111,7 +111,7 @@ def stand_in(
         process.wait()
         process.stdout.close(), process.stderr.close()
 
-
+# %% ../../nbs/lib/sites.ipynb #6e71902b
 def site_client(
     archive_url: str,  # the archive's server; empty: the web
     connections: int = 8,  # requests at a time
