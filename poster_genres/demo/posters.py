@@ -691,15 +691,15 @@ def hang(page: Page, shape: str) -> None:  # one of `FRAMES`: a radius, and whic
     page.draw.rounded_rectangle(box, radius and radius + 7, outline=page.palette.accent, width=3, corners=corners)
     page.image.paste(picture, (30, top), mask)
 
-# %% ../../nbs/demo/posters.ipynb #f98c5c6a
+# %% ../../nbs/demo/posters.ipynb #848fb441
 _COMMON = {"Drama": 4, "Comedy": 3, "Thriller": 2, "Action": 2, "Romance": 2}
-LEFT_OUT, BORROWED = 0.05, 0.05
+LEFT_OUT, BORROWED = 0.03, 0.03
 
 
 def choose_motifs(genres: list[str], rng: random.Random) -> list[str]:  # the movie's genres, and the source of randomness
     "The motifs of a poster, the hero first: mostly one for each genre, sometimes one that does not belong."
     chosen = [rng.choice(TASTES[genre].motifs) for genre in genres if rng.random() >= LEFT_OUT]
-    if len(genres) == 1 and rng.random() < 0.5:
+    if len(genres) == 1 and rng.random() < 0.6:
         chosen.append(rng.choice(TASTES[genres[0]].motifs))
     if rng.random() < BORROWED or not chosen:
         chosen.append(rng.choice(TASTES[rng.choice(GENRES)].motifs))
