@@ -387,7 +387,7 @@ def evaluate(
     model = load_network(run_dir, dataset)
     raw = {name: ask(model, dataset, name) for name in ("validation", "test", "unseen")}
     scores, parts, scaling = measure(dataset, raw, resamples, seed)
-    thresholds, fit = np.array(list(scores["thresholds"].values())), getattr(dataset, "fit", "stretch")
+    thresholds, fit = np.array(list(scores["thresholds"].values())), dataset.fit
     with disk_errors(folder):
         scores["not_drawn"] = save_pictures(folder, pictures(dataset, model, raw["test"], parts["test"], scores))
         write_table(predictions_table(dataset, parts, thresholds), folder / "predictions.parquet")

@@ -113,8 +113,6 @@ class Dataset(NamedTuple):
     genres: np.ndarray  # uint8, posters x genres
     index: pd.DataFrame  # imdb_id, title, year, path, part, repeats
     names: list[str]  # the genres, in the order of the columns
-    targets: np.ndarray | None = None  # float32, posters x genres: what to learn instead of the genres; None: the genres
-    generation: int = 1  # of the network that learns from it
     fit: str = "stretch"  # how posters of another shape were fitted
 
     def rows(self, part: str) -> np.ndarray:
@@ -124,10 +122,6 @@ class Dataset(NamedTuple):
     def repeats(self, rows: np.ndarray) -> np.ndarray:
         "How often each of these rows counts."
         return self.index.repeats.to_numpy(int)[rows]
-
-    def learned(self) -> np.ndarray:
-        "What is to be learned: the targets, or else the genres."
-        return self.genres if self.targets is None else self.targets
 
     def weights(self, rows: np.ndarray) -> np.ndarray:
         "How much each of these rows weighs in the loss: 1 unless the sample was balanced by weights."

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 COMMON = ("Drama", "Comedy", "Thriller", "Action", "Romance", "Horror", "Documentary", "Family")
 RARE = ("Western", "War", "Music")
-TITLES = ("A" * 500, "🎬 The Émigré 🎭", "‏שלום עולם‏", "مرحبا بالعالم", "<b>bold</b> & <i>more</i>", "$\\frac{1}{0}$ and _under_ *star*",
+TITLES = ("A" * 500, "🎬 The Émigré 🎭", "\u200f\u05e9\u05dc\u05d5\u05dd \u202eolam\u202c", "مرحبا بالعالم", "<b>bold</b> & <i>more</i>", "$\\frac{1}{0}$ and _under_ *star*",
           "=HYPERLINK(\"http://example.org\")", "Tab\tand [link](file.png)", "100% {braces} %s", "`code` | pipe | # hash")
 
 
