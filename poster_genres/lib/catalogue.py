@@ -737,7 +737,7 @@ def _why_no_image(entry):
     except OSError:
         return "cannot be read"
 
-# %% ../../nbs/lib/catalogue.ipynb #2429052c
+# %% ../../nbs/lib/catalogue.ipynb #3f4e3136
 def scan_posters(
     archive: str | Path,  # the archive's folder
     posters: str = "",  # the folder of the posters; empty: posters/, images/ or the archive itself
@@ -761,7 +761,8 @@ def scan_posters(
             unused.append((path, f"{first.name} is of the same movie"))
     if kind == "name":  # of a folder for each genre, too, where the same name may be in several
         found |= {imdb_id: path for imdb_id, (path, _) in genre_folders(archive).items()}
-        unused = [(path, reason) for path, reason in unused if path not in set(found.values())]
+        used = set(found.values())
+        unused = [(path, reason) for path, reason in unused if path not in used]
     return Posters(found, unused)
 
 # %% ../../nbs/lib/catalogue.ipynb #9d7fd929
