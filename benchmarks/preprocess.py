@@ -30,9 +30,10 @@ from PIL import Image
 
 from poster_genres.lib.catalogue import read_catalogue
 from poster_genres.lib.runs import TABLES, write_table
-from poster_genres.lib.images import pixels, verify
+from poster_genres.lib.images import pixels, read_shard, verify
+from poster_genres.lib.shards import map_shards
 from poster_genres.manipulation import manipulate
-from poster_genres.preprocessing import preprocess, read_all
+from poster_genres.preprocessing import preprocess
 
 WIDTH, HEIGHT = 101, 150  # the original's
 SMALL, LARGE = (182, 268), (500, 750)
@@ -107,12 +108,9 @@ def workers(archive, posters=3000, rounds=3):
 
 def _pool(paths, count):
     "The shards from `count` worker processes; a single one is a process, too, so that like is compared with like."
-    import poster_genres.preprocessing as module
-    chosen, module.worker_count = module.worker_count, lambda workers, posters: count
-    try:
-        yield from read_all(paths, WIDTH, HEIGHT)
-    finally:
-        module.worker_count = chosen
+    with tempfile.TemporaryDirectory() as folder:
+        read = partial(read_shard, width=WIDTH, height=HEIGHT)
+        yield from ((shard["images"], list(shard["reasons"])) for shard in map_shards(read, paths, folder, workers=count))
 
 
 # ---- memory ----

@@ -734,7 +734,7 @@ def _why_no_image(path):
     except OSError:
         return "cannot be read"
 
-# %% ../../nbs/lib/catalogue.ipynb #0313968c
+# %% ../../nbs/lib/catalogue.ipynb #3f4e3136
 def scan_posters(
     archive: str | Path,  # the archive's folder
     posters: str = "",  # the folder of the posters; empty: posters/, images/ or the archive itself
@@ -756,6 +756,10 @@ def scan_posters(
             found[imdb_id] = path
         else:
             unused.append((path, f"{first.name} is of the same movie"))
+    if kind == "name":  # of a folder for each genre, too, where the same name may be in several
+        found |= {imdb_id: path for imdb_id, (path, _) in genre_folders(archive).items()}
+        used = set(found.values())
+        unused = [(path, reason) for path, reason in unused if path not in used]
     return Posters(found, unused)
 
 # %% ../../nbs/lib/catalogue.ipynb #9d7fd929
