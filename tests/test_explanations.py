@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from poster_genres.networks import compact, original, pretrained
-from poster_genres.lib.backbones import LEVELS
+from poster_genres.lib.backbones import INTERMEDIATE_DEPTHS
 from poster_genres.lib.explanations import agreement, exact_maps, heat_maps, occlusion_maps, pooling_layers
 
 SHAPE, PRIOR = (64, 48, 3), np.array([0.5, 0.2, 0.05])
@@ -19,12 +19,12 @@ def shaken(network):
     return network
 
 
-@pytest.fixture(scope="module", params=["compact", "pretrained", "pretrained with levels"])
+@pytest.fixture(scope="module", params=["compact", "pretrained", "pretrained with intermediate features"])
 def network(request):
     keras.utils.set_random_seed(0)
     if request.param == "compact":
         return shaken(compact(SHAPE, PRIOR))
-    return shaken(pretrained(SHAPE, PRIOR, backbone="tiny", levels=LEVELS if "levels" in request.param else ()))
+    return shaken(pretrained(SHAPE, PRIOR, backbone="tiny", intermediate=INTERMEDIATE_DEPTHS if "intermediate" in request.param else ()))
 
 
 def test_a_map_and_its_constant_add_up_to_the_logit(network):

