@@ -29,6 +29,7 @@ TEACHERS = {"b-lite2-336": dict(kind="lite2", frozen=7, size=(336, 228), epochs=
             "b-lite1-300": dict(kind="lite1", frozen=7, size=(300, 204), epochs=6, aux=0.2, rarity=0.4)}
 STUDENT = dict(kind="lite0", epochs=5, scored=1)
 SMALL = dict(kind="compact", batch=512, rate=4e-3, dropout=0.3, again=0.03, epochs=8)
+PICTURES = 6.34  # of the bank, for each training poster: 100,000
 BANK = dict(share=0.25, alpha=0.5)  # a quarter from the genres; posters more mixed than in the trainings before
 FROM_GENRES, FROM_FIRST = 0.4, 0.6  # how much the teachers learn from the genres, and from what the first two say
 
@@ -100,7 +101,7 @@ def main(data, out, share=1.0, seeds=3):
         work.network(name, targets=soft, **how)
     work.answers(*TEACHERS)
     np.savez_compressed(work.out / "teachers.npz", ids=posters.ids, **{name.replace("-", "_"): said.half().cpu().numpy() for name, said in work.said.items()})
-    bank = make_bank(posters, [work.networks[name] for name in TEACHERS], max(64, int(100_000 * share)), batch=256 if share == 1 else 32, log=work.log, **BANK)
+    bank = make_bank(posters, [work.networks[name] for name in TEACHERS], int(PICTURES * len(posters.train)), batch=256 if share == 1 else 32, log=work.log, **BANK)
     small_bank = bank | {"images": smaller(bank["images"], 144, 96)}
     for seed in range(seeds):
         work.network(f"compact{seed}", bank=small_bank, seed=seed, **SMALL)
