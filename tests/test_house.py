@@ -135,7 +135,7 @@ def test_public_name_stands_in_one_module():
 
 IMPORT_ALL = """
 import importlib, logging, os, sys, warnings
-import keras, matplotlib, numpy, pandas, papermill, skimage, tensorflow, urllib3  # what other packages do at import is theirs
+import bleach, keras, matplotlib, numpy, pandas, papermill, skimage, tensorflow, urllib3  # what other packages do at import is theirs
 before = dict(os.environ), list(warnings.filters), {name: logger.level for name, logger in logging.root.manager.loggerDict.items() if hasattr(logger, "level")}, os.listdir()
 for name in sys.argv[1:]:
     importlib.import_module(f"poster_genres.{name}")
