@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 def find_2017(
     soup: BeautifulSoup,  # a title page
 ) -> Finding:
-    "What a page of the time until 2020 says."
+    "What a page in the layout of 2017 says."
     images = soup.select("div.poster img")
     genres = tuple(tag.get_text() for tag in soup.select('.title_wrapper a[href*="/genre"], .title_wrapper [itemprop="genre"]'))
     name = next((image["alt"] for image in images if image.get("alt")), None)
@@ -95,7 +95,7 @@ def _json(tag):
 def find_2021(
     soup: BeautifulSoup,  # a title page
 ) -> Finding:
-    "What a page of the time from 2021 on says."
+    "What a page in the layout of 2021 says."
     shown = soup.select_one('[data-testid="hero-media__poster"] img')
     facts = next((entry for entry in json_objects(soup) if entry.get("image") or entry.get("name")), {})
     og_image = [tag.get("content") for tag in soup.select('meta[property="og:image"][content*="/images/M/"]')]
@@ -158,7 +158,7 @@ class WorthReading(ElementFilter):
         return name in ("script", "meta") or "data-testid" in (attrs or {}) or bool(marks & {"poster", "title_wrapper"})
 
     def allow_string_creation(self, string):
-        "Whether a text between the elements that are kept is kept: it is not."
+        "Whether to keep text outside these elements: never."
         return False
 
 # %% ../nbs/01_scraping.ipynb #95df8279
