@@ -111,7 +111,7 @@ def save_int8(predictor, path, posters):
 
 
 def file_score(path, dataset, rows):
-    "The mean average precision of a LiteRT file on these rows, whatever size its posters have."
+    "The mean average precision of a LiteRT file on these rows; for a file of another size they are resized, so it may score less than it could."
     predictor, images = lite_predictor(path), dataset.images[rows]
     if sorted(predictor.genres) != sorted(dataset.names):
         raise StepError(f"{path} has other genres than the run: expected {', '.join(dataset.names)}")
