@@ -1,6 +1,6 @@
 """The figures of nbs/08_results.ipynb, as tables in nbs/results/.
 
-    python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs
+    python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs (no history of those trained on an accelerator)
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py thresholds RUN         ways to choose them, judged on training posters of a run of `pretrained`
@@ -57,29 +57,41 @@ def save(table, name):
     print(table.to_string())
 
 
+COSTS = ("weights", "multiply_adds", "distillation_rounds", "epochs", "kept_epoch", "cpu_seconds", "accelerator_seconds")
+
+
+def network_rows(step, scores):
+    "The run's network and its references: what the network cost, and every score."
+    network, rows = step["network"], []
+    for name, card in {network: scores["test"], **{name.replace("_", " "): card for name, card in scores["references"].items()}}.items():
+        lines = {f"{score} {key}": line[key] for score, line in card.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor")}
+        own = {key: step.get(key) for key in COSTS} if name == network else {}
+        own |= {"calibration error before": scores["calibration"]["before"]["expected_calibration_error"]["value"]} if name == network else {}
+        rows.append({"answer": name, "movies": card["movies"]} | own | lines)
+    return rows
+
+
 def networks(runs):
-    "One row a run: what it cost and every score; the history of each; the genres of each; the seeds of each network."
+    "One row a run: what it cost and every score; the history of each that was trained here; the genres of each; the seeds of each network."
     rows, histories, genres, seeds = [], [], [], []
     for run in map(Path, runs):
         step, scores = evaluated(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
-        network = step["network"]
+        step = {"distillation_rounds": step.get("generations")} | step  # as older records call it
+        network, of_network = step["network"], {"network": step["network"]}
         values = {name: line["value"] for name, line in scores["test"].items() if isinstance(line, dict)}
-        seeds.append({"network": network, "seed": step["made_from"]["parameters"]["seed"]} | values)
+        seeds.append(of_network | {"seed": step["made_from"]["parameters"]["seed"]} | values)
         if network in {row["answer"] for row in rows}:
             continue
-        for name, card in ({network: scores["test"]} | {name.replace("_", " "): card for name, card in scores["references"].items()}).items():
-            paid = ("weights", "multiply_adds", "distillation_rounds", "epochs", "kept_epoch", "cpu_seconds") if name == network else ()
-            lines = {f"{score} {key}": line[key] for score, line in card.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor")}
-            before = {"calibration error before": scores["calibration"]["before"]["expected_calibration_error"]["value"]} if name == network else {}
-            rows.append({"answer": name, "movies": card["movies"]} | {key: step[key] for key in paid} | lines | before)
-        histories.append(pd.read_csv(run / "model" / "history.csv").assign(network=network))
-        genres += [{"network": network, "genre": name} | line for name, line in scores["genres"].items()]
-    known = {row["network"] for row in seeds}
-    rows = pd.DataFrame(rows).drop_duplicates("answer")
+        rows += network_rows(step, scores)
+        genres += [of_network | {"genre": name} | line for name, line in scores["genres"].items()]
+        if "accelerator_seconds" not in step:
+            histories.append(pd.read_csv(run / "model" / "history.csv").assign(**of_network))
+    rows, known = pd.DataFrame(rows).drop_duplicates("answer"), {row["network"] for row in seeds}
     save(pd.concat([rows, others("networks", "answer", rows.answer)]), "networks")
-    save(pd.concat([*histories, others("history", "network", known)]), "history")
     save(pd.concat([pd.DataFrame(genres), others("genres", "network", known)]), "genres")
-    if len(seeds) > len(histories):
+    if histories:
+        save(pd.concat([*histories, others("history", "network", [table.network.iloc[0] for table in histories])]), "history")
+    if len(seeds) > len(known):
         save(pd.concat([pd.DataFrame(seeds), others("seeds", "network", known)]), "seeds")
 
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,9 @@ def save_lite(
     return Path(path)
 
 # %% ../nbs/07_prediction.ipynb #f8b23744
+_WORKERS = min(8, os.cpu_count() or 1)  # interpreters, each with a thread of its own; more would rather fill memory
+
+
 def lite_predictor(
     path: str | Path,  # as `save_lite` wrote it
 ) -> Predictor:
@@ -68,7 +72,7 @@ def lite_predictor(
     try:
         with zipfile.ZipFile(path) as archive:
             known = json.loads(archive.read("genres.json"))
-        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+        interpreter = Interpreter(str(path), num_threads=1)
         interpreter.allocate_tensors()
         (poster,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
         genres, thresholds = [str(name) for name in known["genres"]], [float(number) for number in known["thresholds"]]
@@ -79,14 +83,27 @@ def lite_predictor(
     if wrong:
         raise InputError(f"{path} is no predictor that can be read ({wrong}): expected a .tflite file of ours, or predictor.keras of a run")
 
+    interpreters = [interpreter]
+
     def ask(images):
-        answers = []
-        for image in images:
-            interpreter.set_tensor(poster["index"], image[None])
-            interpreter.invoke()
-            answers.append(interpreter.get_tensor(answer["index"])[0])
-        return np.stack(answers)
+        workers = min(len(images), _WORKERS)
+        while len(interpreters) < workers:  # made when they are needed: one poster needs one
+            interpreters.append(Interpreter(str(path), num_threads=1))
+            interpreters[-1].allocate_tensors()
+        with ThreadPoolExecutor(workers) as pool:
+            return np.concatenate(list(pool.map(_probabilities, interpreters, np.array_split(images, workers))))
     return Predictor(size, genres, thresholds, ask, fit)
+
+
+def _probabilities(interpreter, images):
+    "The answers of one interpreter, which takes one poster at a time."
+    (poster,), (answer,), found = interpreter.get_input_details(), interpreter.get_output_details(), []
+    for image in images:
+        interpreter.set_tensor(poster["index"], image[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(answer["index"])[0])
+    return np.stack(found)
+
 
 # %% ../nbs/07_prediction.ipynb #1ce72a93
 def shipped_predictor() -> Path:

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,34 @@ def test_the_shipped_network_is_small_and_has_its_card():
     assert len(find_predictor().genres) == 18
     card = shipped_predictor().with_name("MODEL_CARD.md").read_text(encoding="utf-8")
     assert "constant" in card and "Apache" in card and "copyright" in card
+
+
+def test_quantisation_to_int8(tmp_path):
+    "The file has int8 kernels, its names, thresholds and fit, and nearly the float network's calibrated probabilities; that network is unchanged."
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    from poster_genres.lib.calibration import PlattScaling, make_predictor
+    layers, random = keras.layers, np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([
+        keras.Input((48, 32, 3)), layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3, 2), layers.ReLU(6),
+        layers.Conv2D(16, 3, 2), layers.ReLU(6), layers.GlobalAveragePooling2D(), layers.Dense(3, "sigmoid", name="genres")])
+    model = make_predictor(network, ["Drama", "Horror", "War"], [0.5, 0.4, 0.3], PlattScaling(np.array([2, 1, 1.5]), np.array([0.5, -1, 0])), "pad")
+    kernel, bias = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([8 * kernel, bias])
+    colours, noise = random.integers(0, 206, (24, 1, 1, 3)), random.integers(0, 50, (24, 48, 32, 3))
+    posters = (colours + noise).astype("uint8")
+    before = model.predict_on_batch(posters)
+    ship = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks" / "ship.py"), run_name="imported")
+    path = ship["save_int8"](model, tmp_path / "int8.tflite", posters[:12])
+    predictor = find_predictor(path)
+    assert predictor[:3] == ((48, 32), ["Drama", "Horror", "War"], [0.5, 0.4, 0.3]) and predictor.fit == "pad"
+    kinds = [(tuple(tensor["shape"][1:]), tensor["dtype"]) for tensor in Interpreter(str(path)).get_tensor_details()]
+    assert ((3, 3, 3), np.int8) in kinds and ((3, 3, 8), np.int8) in kinds, "both kernels"
+    np.testing.assert_array_equal(model.predict_on_batch(posters), before)
+    difference = np.abs(predictor.ask(posters) - before)
+    assert before.std(0).min() > 0.05 and difference.max() < 0.05 and difference.mean() < 0.01, "close, compared with how posters differ"
 
 
 def test_the_readme_shows_what_the_shipped_network_says(tmp_path):

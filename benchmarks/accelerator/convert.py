@@ -1,6 +1,6 @@
-"""Weights from the accelerator become a trained run: `python convert.py RUN pretrained|compact WEIGHTS.npz HISTORY.json NAME [SEED]`.
+"""Make a trained run of weights from the accelerator: `python convert.py RUN pretrained|compact WEIGHTS.npz HISTORY.json NAME [SEED]`.
 
-RUN has a dataset (steps 1 to 4); NAME is that of the training in the history. Afterwards RUN also has model/model.keras and model/history.csv,
+RUN has a dataset (steps 1 to 4); NAME is that of the training in the history. RUN gets model/model.keras and model/history.csv,
 so that step 6 and `benchmarks/ship.py` work on it.
 """
 import json
@@ -13,25 +13,26 @@ import keras
 import numpy as np
 import pandas as pd
 
-from poster_genres import cnn
-from poster_genres.backbones import backbone, block_of
-from poster_genres.cnn import multiply_adds, read_dataset, validation_floors
-from poster_genres.core import step
+from poster_genres import networks
+from poster_genres.cnn import WATCHED, save_training
+from poster_genres.lib.backbones import backbone, relative_depths
+from poster_genres.lib.runs import step
+from poster_genres.preprocessing import Dataset, read_dataset
 
-LEVELS = tuple(f"block{number}_depthwise" for number in (8, 9, 10, 11))  # whose features the network uses
+INTERMEDIATE = tuple(f"block{number}_depthwise" for number in (8, 9, 10, 11))  # layers whose features the network uses
 GENRES = 18
 
 
 def kernel(weight, depthwise=False):
-    "A kernel in Keras's order."
+    "The kernel in the order of its axes that Keras uses."
     return weight.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
 
 
-def pretrained(state, shape, levels=LEVELS):
-    "The Keras network with these weights; `levels`: the activations, by their names, whose features are used."
-    heights = block_of(backbone("efficientnet-lite0", shape))
-    asked = tuple(heights[f"{level}_relu"] + 1e-6 for level in levels)
-    network = cnn.pretrained(shape, np.zeros(GENRES), levels=asked)
+def pretrained(state, shape, intermediate=INTERMEDIATE):
+    "The Keras network with these weights; `intermediate` names the layers whose features are used."
+    depths = relative_depths(backbone("efficientnet-lite0", shape))
+    wanted = tuple(depths[f"{name}_relu"] + 1e-6 for name in intermediate)
+    network = networks.pretrained(shape, np.zeros(GENRES), intermediate=wanted)
     for layer in network.layers:
         if layer.name in ("stem", "top"):
             name = f"backbone.{layer.name}"
@@ -46,39 +47,51 @@ def pretrained(state, shape, levels=LEVELS):
     return network
 
 
+def in_order(network, kind, name):
+    "The network's layers of a kind in the order in which they were made, which their default names count."
+    return sorted((layer for layer in network.layers if isinstance(layer, kind)), key=lambda layer: int(layer.name.removeprefix(name).strip("_") or 0))
+
+
 def compact(state, shape):
-    "The Keras network with these weights; both name their layers in the order in which they are made."
-    network = cnn.compact(shape, np.full(GENRES, 0.1))
-    made = lambda kind, name: sorted((layer for layer in network.layers if isinstance(layer, kind)), key=lambda layer: int(layer.name.removeprefix(name).strip("_") or 0))
-    convolutions, normalisations = made(keras.layers.Conv2D, "conv2d"), made(keras.layers.BatchNormalization, "batch_normalization")
-    ours = [name.removesuffix(".weight") for name in state if name.endswith(".weight") and state[name].ndim == 4]
+    "The Keras network with these weights; both frameworks list the layers in the order in which they are made."
+    network = networks.compact(shape, np.full(GENRES, 0.1))
+    convolutions = [name.removesuffix(".weight") for name in state if name.endswith(".weight") and state[name].ndim == 4]
     norms = [name.removesuffix(".running_mean") for name in state if name.endswith(".running_mean") and name != "lower.running_mean"] + ["lower"]
-    for name, layer in zip(ours, convolutions, strict=True):
+    for name, layer in zip(convolutions, in_order(network, keras.layers.Conv2D, "conv2d"), strict=True):
         layer.set_weights([kernel(state[f"{name}.weight"])] + ([state[f"{name}.bias"]] if layer.use_bias else []))
-    for name, layer in zip(norms, normalisations, strict=True):
+    for name, layer in zip(norms, in_order(network, keras.layers.BatchNormalization, "batch_normalization"), strict=True):
         layer.set_weights([state[f"{name}.{what}"] for what in ("weight", "bias", "running_mean", "running_var")])
     network.get_layer("genres").set_weights([state["genres.weight"][:GENRES].T, state["genres.bias"][:GENRES]])
     return network
 
 
 def read_weights(path):
-    "The arrays of the file as float32."
+    "The floating-point arrays of the file as float32, by their names."
     with np.load(path) as arrays:
         return {name: array.astype("float32") for name, array in arrays.items() if array.dtype.kind == "f"}
 
 
+def read_history(path, name, dataset: Dataset):
+    "The history of one training, as the package writes it; processor time is unknown."
+    lines = pd.DataFrame([line for line in json.loads(Path(path).read_text()) if line["name"] == name])
+    rows = dataset.rows("validation")
+    baseline = np.tile(dataset.prior(), (len(rows), 1))
+    floors = {f"{name}_floor": float(score(dataset.genres[rows], baseline, dataset.repeats(rows))) for name, score in WATCHED.items()}
+    columns = ["round", "epoch", "loss", *WATCHED, *floors, "seconds", "cpu_seconds"]
+    return lines.assign(round=1, cpu_seconds=None, **floors)[columns]
+
+
 @step("cnn")
 def take_over(run_dir, network="pretrained", weights="", history="", name="", seed=0, backbone="efficientnet-lite0"):
-    "Counts, after `model/` was written from weights that were trained elsewhere. Their history has no processor time."
-    dataset, folder = read_dataset(run_dir), Path(run_dir, "model")
-    build = {"pretrained": pretrained, "compact": compact}[network]
-    model = build(read_weights(weights), dataset.images.shape[1:])
-    lines = pd.DataFrame([line for line in json.loads(Path(history).read_text()) if line["name"] == name])
-    floors = {f"{score}_floor": value for score, value in validation_floors(dataset).items()}
-    lines = lines.assign(generation=1, cpu_seconds=None, **floors)[["generation", "epoch", "loss", "log_loss", "mean_average_precision", "hits_at_3", *floors, "seconds", "cpu_seconds"]]
-    cnn.save_training(folder, model, lines.to_dict("records"))
-    return {"in": len(dataset.rows("train")), "network": network, "out": 1, "generations": 1, "epochs": float(lines.epoch.iloc[-1]), "kept_epoch": float(lines.epoch.iloc[-1]),
-            "weights": model.count_params(), "multiply_adds": multiply_adds(model), "cpu_seconds": None, "accelerator_seconds": float(lines.seconds.iloc[-1])}
+    "Write `model/` from weights that were trained elsewhere; return counts."
+    dataset = read_dataset(run_dir)
+    model = {"pretrained": pretrained, "compact": compact}[network](read_weights(weights), dataset.images.shape[1:])
+    lines = read_history(history, name, dataset)
+    save_training(Path(run_dir, "model"), model, lines)
+    last = lines.iloc[-1]
+    return {"in": len(dataset.rows("train")), "network": network, "out": 1, "distillation_rounds": 1, "epochs": float(last.epoch),
+            "kept_epoch": float(last.epoch), "weights": model.count_params(), "multiply_adds": networks.multiply_adds(model),
+            "cpu_seconds": None, "accelerator_seconds": float(last.seconds)}
 
 
 if __name__ == "__main__":

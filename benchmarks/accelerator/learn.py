@@ -1,4 +1,4 @@
-"""Training on an accelerator: posters as bytes on the device, changed there, and networks that learn from genres and from each other."""
+"""Training on an accelerator: posters as bytes on the device, augmentation there, and networks trained on genres and by knowledge distillation."""
 import json
 import math
 import time
@@ -18,7 +18,7 @@ LEVELS = {"lite0": tuple(f"block{n}_depthwise" for n in (8, 9, 10, 11)),
 
 
 class Posters:
-    "All posters with what is known of them, on the device."
+    "All posters with their labels, on the device."
 
     def __init__(self, folder):
         folder = Path(folder)
@@ -35,23 +35,23 @@ class Posters:
 
 # ---- scores
 
-def scores(truth, said):
+def scores(y_true, y_prob):
     "Log-loss, mean average precision and hits@3."
-    truth, said = (np.asarray(x.float().cpu(), "float64") for x in (truth, said))
-    likely, precisions = np.clip(np.where(truth == 1, said, 1 - said), 1e-7, 1), []
+    truth, y_prob = (np.asarray(x.float().cpu(), "float64") for x in (y_true, y_prob))
+    likely, precisions = np.clip(np.where(truth == 1, y_prob, 1 - y_prob), 1e-7, 1), []
     for genre in range(truth.shape[1]):
-        order = np.argsort(-said[:, genre], kind="stable")
+        order = np.argsort(-y_prob[:, genre], kind="stable")
         true = truth[order, genre]
         precisions.append((true * np.cumsum(true) / np.arange(1, len(true) + 1)).sum() / max(1, true.sum()))
-    top = np.argsort(-said, 1, kind="stable")[:, :3]
+    top = np.argsort(-y_prob, 1, kind="stable")[:, :3]
     return {"log_loss": float(-np.log(likely).mean()), "mean_average_precision": float(np.mean(precisions)),
             "hits_at_3": float(np.take_along_axis(truth, top, 1).sum(1).mean())}
 
 
-# ---- posters, changed
+# ---- augmentation
 
 def hamming(old, new):
-    "The matrix that makes `new` pixels of `old` ones by Hamming's filter, as Pillow does."
+    "The matrix that resamples `old` pixels to `new` ones with Hamming's filter, as Pillow does."
     scale = old / new
     support = max(1.0, scale)
     centre = (torch.arange(new, dtype=torch.float64) + 0.5) * scale
@@ -62,7 +62,7 @@ def hamming(old, new):
 
 
 def smaller(images, height, width):
-    "uint8 posters x height x width x 3 in another size, by Hamming's filter, first across, then down."
+    "uint8 posters x height x width x 3, resized with Hamming's filter, first across, then down."
     rounded = lambda x: x.round().clamp(0, 255)
     out = []
     for some in images.split(512):
@@ -77,7 +77,7 @@ def as_planes(images):
 
 
 def moved(images, size, shift=0.08, zoom=0.12, crop=0.0, mirrored=0.5):
-    "Planes of the posters, each moved and stretched a little, half of them mirrored, in another size; the edge is repeated."
+    "Planes of the posters, each shifted, scaled and mirrored (half of them) at random and resized; the edge is repeated."
     count, uniform = len(images), lambda low, high: torch.empty(len(images), device=images.device).uniform_(low, high)
     scale = uniform(1 - zoom - crop, 1 + zoom - crop / 2)
     down, across = scale, scale * uniform(1 - zoom / 2, 1 + zoom / 2)
@@ -91,7 +91,7 @@ def moved(images, size, shift=0.08, zoom=0.12, crop=0.0, mirrored=0.5):
 
 
 def patched(planes, share=0.5):
-    "Some of the posters with a patch of one colour that hides up to a sixth of them; in place."
+    "The posters, a share of them with random erasing: a rectangle of one colour over up to a sixth of them."
     count, _, height, width = planes.shape
     uniform = lambda low, high: torch.empty(count, 1, device=planes.device).uniform_(low, high)
     covered = torch.ones(count, 1, 1, dtype=torch.bool, device=planes.device) & (uniform(0, 1) < share)[:, :, None]
@@ -106,7 +106,7 @@ def patched(planes, share=0.5):
 
 
 def coloured(planes, most):
-    "The posters a little brighter or darker, with more or less contrast and colour."
+    "The posters with random brightness, contrast and saturation."
     if not most:
         return planes
     factor = lambda: torch.empty(len(planes), 1, 1, 1, device=planes.device).uniform_(1 - most, 1 + most)
@@ -118,7 +118,7 @@ def coloured(planes, most):
 
 
 def mixed(planes, genres, alpha=0.3):
-    "Each poster with another one of the batch shining through, and the genres of both in the same shares."
+    "Mixup: each poster blended with another one of the batch, and the genres of both in the same shares."
     if not alpha:
         return planes, genres
     share = torch.distributions.Beta(alpha, alpha).sample((len(planes),)).to(planes.device)
@@ -127,14 +127,14 @@ def mixed(planes, genres, alpha=0.3):
     return planes * wide + planes[other] * (1 - wide), genres * share[:, None] + genres[other] * (1 - share[:, None])
 
 
-# ---- asking
+# ---- prediction
 
 def in_bf16():
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
 
 
 def in_size(images, size, batch):
-    "Planes of the posters in the size that is asked for, as many as `batch` (the last one repeated), in the memory order that convolutions like."
+    "Planes of the posters, resized, padded to `batch` by repeating the last one, channels last in memory."
     if len(images) < batch and DEVICE.type == "cuda":  # another number of posters would be another search for the fastest kernels
         images = torch.cat([images, images[-1:].expand(batch - len(images), *images.shape[1:])])
     planes = as_planes(images)
@@ -145,17 +145,17 @@ def in_size(images, size, batch):
 
 
 @torch.no_grad()
-def ask(network, images, size=None, mirrored=False, exact=False, batch=256):
-    "Probabilities; with `mirrored` the mean of those of the posters and of their mirror images."
+def predict(network, images, size=None, mirrored=False, exact=False, batch=256):
+    "Probabilities; with `mirrored`, by test-time augmentation: the mean over each poster and its mirror image."
     network.eval()
-    said = []
+    found = []
     for some in images.split(batch):
-        planes, answer = in_size(some, size, batch), 0
+        planes, y_prob = in_size(some, size, batch), 0
         for both in (planes, planes.flip(3))[:1 + mirrored]:
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda" and not exact):
-                answer = answer + torch.sigmoid(network(both.contiguous(memory_format=torch.channels_last)).float()) / (1 + mirrored)
-        said.append(answer[:len(some)])
-    return torch.cat(said)
+                y_prob = y_prob + torch.sigmoid(network(both.contiguous(memory_format=torch.channels_last)).float()) / (1 + mirrored)
+        found.append(y_prob[:len(some)])
+    return torch.cat(found)
 
 
 @torch.no_grad()
@@ -169,10 +169,10 @@ def features_of(network, images, size=None, flipped=False, batch=256):
     return torch.cat(found)
 
 
-# ---- the first stage: one logistic regression a genre on a frozen backbone
+# ---- linear probe: one logistic regression a genre on a frozen backbone
 
 def fit_head(features, truth, penalty, steps=60):
-    "Kernel and bias with the least penalised loss."
+    "Kernel and bias that minimise the loss with an L2 penalty."
     prior = truth.mean(0).clamp(0.001, 0.999)
     kernel = torch.zeros(truth.shape[1], features.shape[1], device=DEVICE, requires_grad=True)
     bias = torch.logit(prior).clone().requires_grad_()
@@ -187,8 +187,8 @@ def fit_head(features, truth, penalty, steps=60):
     return kernel.detach(), bias.detach()
 
 
-def warm(network, posters, rows, targets, size=None, penalties=(0.1,)):
-    "Scale and last layer of the network, fitted on the frozen backbone; the scores on validation by penalty."
+def linear_probe(network, posters, rows, targets, size=None, penalties=(0.1,)):
+    "Standardise the features of the frozen backbone and fit the last layer on them; return the scores on validation by penalty."
     features = torch.cat([features_of(network, posters.images[rows], size, flipped) for flipped in (False, True)]).float()
     network.mean.copy_(features.mean(0))
     network.variance.copy_((features.std(0, unbiased=False) + 1e-3).square())
@@ -211,7 +211,7 @@ def warm(network, posters, rows, targets, size=None, penalties=(0.1,)):
 # ---- training
 
 class Optimizer:
-    "AdamW with a factor for the steps of each parameter."
+    "AdamW with a learning-rate factor for each parameter."
 
     def __init__(self, parameters, factors, decays, decay):
         self.parameters, self.factors, self.steps = parameters, factors, 0
@@ -238,7 +238,7 @@ class Optimizer:
 
 
 def rate_at(step, steps, most):
-    "Up during the first tenth, then down to 0 by a cosine."
+    "The learning rate: linear warm-up during the first tenth, then cosine decay to 0."
     rise = max(1, steps // 10)
     if step < rise:
         return most * (0.01 + 0.99 * step / rise)
@@ -246,17 +246,17 @@ def rate_at(step, steps, most):
 
 
 DEFAULTS = dict(
-    kind="lite0", levels=None, size=None, frozen=5,  # lite0 | lite1 | lite2 | compact; the activations that are asked; height and width; blocks that do not learn
-    plan=None, stem=32, dropout=0.4, skipped=0.1,  # of compact: its blocks and first channels; of all: the dropout before the last layer, the last block's chance to be left out
-    epochs=8, batch=128, rate=1e-3, fall=0.05, last=0.2, decay=0.02,  # the largest rate; how much slower the lowest and the last layer learn; the weights' decay
-    alpha=0.3, patches=0.5, shift=0.08, zoom=0.12, crop=0.0, colour=0.0,  # how posters are changed
-    again=0.0,  # how far the pictures of a bank are moved once more; 0: half of them are mirrored
-    aux=0.0, rarity=0.0,  # what the second catalogue's genres and the decade weigh in the loss; how much more a rare genre weighs
-    penalty=0.1, span=1.0, scored=2, seed=0, compiled=False)  # of the first stage; passes that the mean of the weights looks back; passes between scores
+    kind="lite0", levels=None, size=None, frozen=5,  # lite0 | lite1 | lite2 | compact; the intermediate features; height and width; frozen blocks
+    plan=None, stem=32, dropout=0.4, skipped=0.1,  # of compact: its blocks and first channels; of all: the dropout before the last layer, stochastic depth of the last block
+    epochs=8, batch=128, rate=1e-3, fall=0.05, last=0.2, decay=0.02,  # the largest learning rate; the factors of the first and of the last layer; weight decay
+    alpha=0.3, patches=0.5, shift=0.08, zoom=0.12, crop=0.0, colour=0.0,  # augmentation: mixup, random erasing, shift, scale, crop, colour
+    again=0.0,  # shift and scale of the pictures of the transfer set; 0: half of them are mirrored
+    aux=0.0, rarity=0.0,  # the weight of the auxiliary targets in the loss; how much more a rare genre weighs
+    penalty=0.1, span=1.0, scored=2, seed=0, compiled=False)  # of the linear probe; the span of the moving average of the weights, in passes; passes between scores
 
 
 def build(posters, weights, kind, levels=None, frozen=5, dropout=0.4, skipped=0.1, aux=0.0, plan=None, stem=32, **_):
-    "The network with its first weights."
+    "The network with its initial weights."
     outputs = posters.genres.shape[1] + (posters.more.shape[1] if aux else 0)
     if kind == "compact":
         network = Compact(outputs, posters.prior.cpu(), stem=stem, dropout=dropout, **({"plan": plan} if plan else {}))
@@ -268,7 +268,7 @@ def build(posters, weights, kind, levels=None, frozen=5, dropout=0.4, skipped=0.
 
 
 def learners(network, fall, last):
-    "The parameters that learn, the factor of each, and whether it decays."
+    "The trainable parameters, the learning-rate factor of each, and whether it has weight decay."
     if isinstance(network, Compact):
         parameters = list(network.parameters())
         return parameters, [1.0] * len(parameters), [p.dim() > 1 for p in parameters]
@@ -288,8 +288,8 @@ def weights_of(network):
     return [p for p in network.parameters()] + [b for b in network.buffers() if b.is_floating_point()]
 
 
-def train(posters, weights, targets=None, rows=None, bank=None, log=print, start=None, small=None, **chosen):
-    "The network with its averaged weights, and the scores on validation epoch by epoch."
+def train(posters, weights, targets=None, rows=None, transfer_set=None, log=print, start=None, small=None, **chosen):
+    "The network with the moving average of its weights, and its scores on validation by epoch."
     assert chosen.keys() <= DEFAULTS.keys() | {"name"}, chosen.keys() - DEFAULTS.keys()
     how = DEFAULTS | chosen
     torch.manual_seed(how["seed"])
@@ -304,8 +304,8 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
     if start is not None:
         network.load_state_dict(start, strict=True)
     elif not tiny:
-        tried = warm(network, posters, rows, targets, size, (how["penalty"],))
-        log(name, "warm", round(time.time() - begun, 1), json.dumps(tried))
+        tried = linear_probe(network, posters, rows, targets, size, (how["penalty"],))
+        log(name, "linear probe", round(time.time() - begun, 1), json.dumps(tried))
     parameters, factors, decays = learners(network, how["fall"], how["last"])
     optimizer = Optimizer(parameters, factors, decays, how["decay"])
     average = deepcopy(network)
@@ -317,7 +317,7 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
         entropy = -(prior * prior.log() + (1 - prior) * (1 - prior).log())
         importance = entropy ** -how["rarity"]
         importance = importance / importance.mean()
-    count = len(rows) if bank is None else len(bank["images"])
+    count = len(rows) if transfer_set is None else len(transfer_set["images"])
     epoch_steps = count // how["batch"]
     steps, fast, history = int(how["epochs"] * epoch_steps), network, []
     if how["compiled"]:
@@ -332,7 +332,7 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
                 break
             chosen_rows = order[place * how["batch"]:(place + 1) * how["batch"]]
             with torch.no_grad():
-                if bank is None:
+                if transfer_set is None:
                     chosen_rows = rows[chosen_rows]
                     planes = moved(images[chosen_rows], size, how["shift"], how["zoom"], how["crop"])
                     planes = coloured(planes, how["colour"])
@@ -342,7 +342,7 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
                         wanted = torch.cat([wanted, posters.more[chosen_rows], posters.known[chosen_rows]], 1)
                     planes, wanted = mixed(planes, wanted, how["alpha"])
                 else:
-                    views, wanted = bank["images"][chosen_rows], bank["targets"][chosen_rows].float()
+                    views, wanted = transfer_set["images"][chosen_rows], transfer_set["targets"][chosen_rows].float()
                     if how["again"]:
                         planes = moved(views, size, how["again"], how["again"])
                     else:
@@ -353,7 +353,7 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
             with in_bf16():
                 logits = fast(planes).float()
             loss = (F.binary_cross_entropy_with_logits(logits[:, :genres], wanted[:, :genres], reduction="none") * importance).mean()
-            if how["aux"] and bank is None:
+            if how["aux"] and transfer_set is None:
                 more = posters.more.shape[1]
                 other = F.binary_cross_entropy_with_logits(logits[:, genres:], wanted[:, genres:genres + more], reduction="none")
                 loss = loss + how["aux"] * (other * wanted[:, genres + more:]).mean()
@@ -365,7 +365,7 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
                 total += loss.detach()
             seen += 1
             if step % watch == 0 or step == steps:
-                found = scores(truth, ask(average, held, size, exact=DEVICE.type == "cpu" or step == steps)[:, :genres])
+                found = scores(truth, predict(average, held, size, exact=DEVICE.type == "cpu" or step == steps)[:, :genres])
                 history.append({"name": name, "step": step, "of": steps, "epoch": round(step / epoch_steps, 2), "loss": float(total / seen)} | found | {"seconds": round(time.time() - begun, 1)})
                 log(json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in history[-1].items()}))
                 total, seen = total * 0, 0
@@ -373,11 +373,12 @@ def train(posters, weights, targets=None, rows=None, bank=None, log=print, start
     return average, history
 
 
-# ---- networks that teach
+# ---- distillation
 
 @torch.no_grad()
-def make_bank(posters, teachers, count, rows=None, share=0.0, targets=None, alpha=0.3, patches=0.3, shift=0.08, zoom=0.12, crop=0.15, colour=0.0, batch=256, seed=0, log=print):
-    "Posters that were changed and mixed, each with the mean answer of the teachers to just that picture, and a `share` of its own genres."
+def make_transfer_set(posters, teachers, count, rows=None, share=0.0, targets=None, alpha=0.3, patches=0.3, shift=0.08, zoom=0.12, crop=0.15,
+                      colour=0.0, batch=256, seed=0, log=print):
+    "A transfer set: augmented posters with mixup, each with the teachers' mean probabilities for that picture, and a `share` of its own genres."
     torch.manual_seed(seed)
     begun, rows = time.time(), posters.train if rows is None else rows
     targets = posters.genres if targets is None else targets
@@ -389,14 +390,14 @@ def make_bank(posters, teachers, count, rows=None, share=0.0, targets=None, alph
         planes = coloured(moved(posters.images[some], posters.images.shape[1:3], shift, zoom, crop), colour)
         planes, genres = mixed(patched(planes, patches) if patches else planes, targets[some], alpha)
         bytes_ = planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        said = torch.stack([ask(teacher, bytes_, teacher.size)[:, :genres.shape[1]] for teacher in teachers]).mean(0)
-        images[place:place + batch], wanted[place:place + batch] = bytes_, (share * genres + (1 - share) * said).half()
-    log("bank", count, round(time.time() - begun, 1), "s")
+        y_prob = torch.stack([predict(teacher, bytes_, teacher.size)[:, :genres.shape[1]] for teacher in teachers]).mean(0)
+        images[place:place + batch], wanted[place:place + batch] = bytes_, (share * genres + (1 - share) * y_prob).half()
+    log("transfer set", count, round(time.time() - begun, 1), "s")
     return {"images": images, "targets": wanted}
 
 
 def soup(networks):
-    "The mean of the networks' weights."
+    "A model soup: the mean of the networks' weights."
     mean = deepcopy(networks[0])
     with torch.no_grad():
         for own, *others in zip(weights_of(mean), *(weights_of(network) for network in networks)):

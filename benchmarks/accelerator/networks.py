@@ -1,4 +1,4 @@
-"""The project's networks in PyTorch, layer for layer, so that their weights fit the Keras networks of the package."""
+"""The networks `pretrained` and `compact` in PyTorch, layer for layer, so that their weights fit the Keras networks of the package."""
 import math
 
 import torch
@@ -10,7 +10,7 @@ SCALES = {"lite0": (1.0, 1.0), "lite1": (1.1, 1.0), "lite2": (1.2, 1.1)}  # dept
 
 
 def same(tensor, size, stride):
-    "The tensor with as many zeros around it as TensorFlow's padding `same` adds."
+    "The tensor, padded with zeros as TensorFlow's padding `same` does."
     pads = []
     for length in (tensor.shape[3], tensor.shape[2]):
         total = max(0, (math.ceil(length / stride) - 1) * stride + size - length)
@@ -31,7 +31,7 @@ class Convolution(nn.Conv2d):
 
 
 class Block(nn.Module):
-    "A block of EfficientNet-Lite: widened, filtered channel by channel, narrowed, and added to the input if it has the same shape."
+    "An inverted bottleneck: expanded, filtered channel by channel, projected, and added to the input if it has the same shape."
 
     def __init__(self, channels, widening, filters, size, stride, skipped=0.0):
         super().__init__()
@@ -42,7 +42,7 @@ class Block(nn.Module):
         self.adds, self.skipped = stride == 1 and channels == filters, skipped
 
     def forward(self, tensor):
-        "The result, and the two activations inside (the first is none in a block that does not widen)."
+        "The result, and the two activations inside (the first is None in a block without expansion)."
         inside = F.relu6(self.expand(tensor)) if self.expand else None
         deep = F.relu6(self.depthwise(tensor if inside is None else inside))
         out = self.project(deep)
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
 
 def scaled_channels(count, width):
-    "The nearest multiple of 8, and never less than nine tenths of what was asked for."
+    "The nearest multiple of 8, and never less than nine tenths of the product."
     scaled = max(8, int(count * width + 4) // 8 * 8)
     return scaled + 8 if scaled < 0.9 * count * width else scaled
 
@@ -65,7 +65,7 @@ def spread(tensor):
 
 
 class Lite(nn.Module):
-    "EfficientNet-Lite with normalisation multiplied in: bytes -> features of the top, and of the activations that `levels` names."
+    "EfficientNet-Lite, its batch normalisation folded: bytes -> features of the last layer, and of the activations in `levels`."
 
     def __init__(self, name="lite0", levels=(), skipped=0.0):
         super().__init__()
@@ -86,7 +86,7 @@ class Lite(nn.Module):
         self.features = 1280 + sum(2 * self.width_of[level] for level in self.levels)
 
     def parts(self):
-        "The layers with weights, from the bottom to the top."
+        "The layers with weights, first to last."
         convolutions = [self.stem]
         for block in self.blocks:
             convolutions += [part for part in (block.expand, block.depthwise, block.project) if part is not None]
@@ -117,7 +117,7 @@ class Lite(nn.Module):
 
 
 class Pretrained(nn.Module):
-    "A backbone, its features brought to one scale, and one layer for the genres (and what else is asked along with them)."
+    "A backbone, its features standardised, and one layer for the genres and the auxiliary targets."
 
     def __init__(self, backbone, outputs, dropout=0.4):
         super().__init__()
@@ -147,7 +147,7 @@ class Normalised(nn.Module):
 
 
 class Residual(nn.Module):
-    "Two convolutions, their channels weighed, added to the input, which is shrunk and widened to fit."
+    "A residual block: two convolutions with squeeze-and-excitation, added to the input, whose size and channels are made to fit."
 
     def __init__(self, channels, filters, stride=1, skipped=0.0):
         super().__init__()
@@ -198,7 +198,7 @@ class Compact(nn.Module):
 
 
 def load_backbone(name, path, levels=(), skipped=0.0):
-    "The backbone with the weights of its package, each normalisation multiplied into the convolution before it."
+    "The backbone with the weights of its package, each batch normalisation folded into the convolution before it."
     tensors, network = torch.load(path, map_location="cpu", weights_only=True), Lite(name, levels, skipped)
     named = {"_conv_stem _bn0": network.stem, "_conv_head _bn1": network.top}
     for number, block in enumerate(network.blocks):

@@ -1,7 +1,7 @@
-"""What the training needs, in pieces: `python pack.py RUN ARCHIVE OUT [MEGABYTES [FIRST]]`.
+"""Write what training needs, in pieces: `python pack.py RUN ARCHIVE OUT [MEGABYTES [FIRST]]`.
 
 RUN is a run on the archive up to step 3 (sample.parquet). OUT gets index.npz (ids, parts, genres, the other catalogue's genres and the
-decade) and piece0.npz, piece1.npz, ... of the posters' files: those of the training and validation parts; the test part stays behind.
+decade) and piece0.npz, piece1.npz, ... of the posters' files: those of the training and validation parts, never of the test part.
 A piece has at most MEGABYTES, the first one FIRST. On the other machine, `python unpack.py piece0.npz pixels0.npy` and so on.
 """
 import sys
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poster_genres.catalogue import genre_names, multi_hot, normalise_id
+from poster_genres.lib.catalogue import genre_names, multi_hot, normalise_id
 
 
 def further(sample, archive):
-    "What else is known of each movie, to be asked along: the genres that the second catalogue gives, the decade; and what is known."
+    "The auxiliary targets of each movie (the second catalogue's genres, the decade), and which of them are known."
     table = pd.read_csv(archive / "MovieGenre.csv", encoding="latin-1", dtype=str).dropna(subset=["imdbId", "Genre"])
     table = table.assign(imdb_id=table.imdbId.map(normalise_id)).drop_duplicates("imdb_id").set_index("imdb_id")
     told = table.Genre.str.split("|").reindex(sample.imdb_id)
@@ -24,11 +24,12 @@ def further(sample, archive):
     decade = np.clip((np.nan_to_num(year) // 10 - 194).astype(int), 0, 7)
     decades = np.eye(8, dtype=bool)[decade]
     known = np.concatenate([np.repeat(told.notna().to_numpy()[:, None], len(names), 1), np.repeat(np.isfinite(year)[:, None], 8, 1)], 1)
-    print(len(names), "genres of the second catalogue, known of", int(told.notna().sum()))
+    print(len(names), "genres of the second catalogue, known for", int(told.notna().sum()))
     return np.concatenate([hot, decades], 1), known
 
 
 def main(run, archive, out, megabytes=500, first=500):
+    "Write `out`; movies in the archive's train_only.txt, if it has one, are for training alone."
     run, archive, out = Path(run), Path(archive), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     sample = pd.read_parquet(run / "sample.parquet")

@@ -1,4 +1,4 @@
-"""Packed JPEG files become pixels: `python unpack.py PIECE.npz PIXELS.npy [WORKERS]`; those of the project: Pillow's HAMMING after draft."""
+"""Decode packed JPEG files to pixels, as the package does: `python unpack.py PIECE.npz PIXELS.npy [WORKERS]`."""
 import io
 import os
 import sys
@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 268, 182
 
 
 def pixels(data):
-    "One poster, as the package reads it."
+    "The pixels of one poster, as the package decodes it."
     image = Image.open(io.BytesIO(data))
     image.draft(None, (2 * WIDTH, 2 * HEIGHT))
     image.load()
