@@ -180,9 +180,9 @@ def demo_folder(movies: int = 400, seed: int = 0) -> Path:  # how many movies wi
     return outputs_folder() / "cache" / f"demo-{movies}-{seed}"
 
 # %% ../../nbs/demo/archive.ipynb #eb5da45e
-def demo_archive(movies: int = 400, seed: int = 0) -> Path:  # how many movies with a poster; another seed, other movies
-    "The folder of a small archive, drawn when it is not there or out of date."
-    folder = demo_folder(movies, seed)
+def demo_archive(movies: int = 400, seed: int = 0, folder: str | Path = "") -> Path:  # how many movies with a poster; another seed, other movies
+    "The folder of a small archive in a cache (empty: `demo_folder`), drawn when it is not there or out of date."
+    folder = Path(folder or demo_folder(movies, seed))
     with locked(folder.parent, folder.name, patience=900):
         if (marker := _marker(folder)) and read_json(marker) != _made_from(movies, seed):
             shutil.rmtree(folder)

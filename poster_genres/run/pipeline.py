@@ -36,7 +36,7 @@ from papermill.execute import raise_for_execution_errors
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from ..demo.archive import draw_archive
+from ..demo.archive import demo_archive
 from ..lib.catalogue import find_catalogue, find_posters, read_catalogue
 from ..lib.runs import (STEPS, InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, disk_errors, is_done,
                                     locked, notebooks_folder, outputs_folder, printable, read_run, reason, run_states, update_run)
@@ -562,7 +562,7 @@ def run_chain(
     plan = prepare(profile, out, parameters, first, last, **options)
     with disk_errors(plan.run_dir), locked(plan.run_dir):
         if plan.studio:
-            draw_archive(plan.parameters["archive"], **plan.studio)
+            demo_archive(**plan.studio, folder=plan.parameters["archive"])
         _run_steps(plan, first, after)
     return plan.run_dir
 
