@@ -100,13 +100,14 @@ def _find_text(recogniser, pixels, settings):
     down, across = (np.linalg.norm(corners[:, 0] - corners[:, corner], axis=1) for corner in (3, 1))
     return corners[np.minimum(down, across) >= settings.least_height * len(pixels)]
 
-# %% ../../nbs/lib/recogniser.ipynb #d86decb1
+# %% ../../nbs/lib/recogniser.ipynb #32c475f0
 def read_lines(
     picture: Image.Image,  # upright and in RGB
     settings: Settings = SETTINGS,  # how to read
+    recogniser=None,  # as `load_recogniser` returns it; by default that of the settings
 ) -> list[Line]:
     "Return the lines of text on the picture, from top to bottom."
-    recogniser, pixels = load_recogniser(settings), enlarge(picture, settings)
+    recogniser, pixels = recogniser or load_recogniser(settings), enlarge(picture, settings)
     corners, lines = _find_text(recogniser, pixels, settings), []
     if not len(corners):
         return lines
