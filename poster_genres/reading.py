@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number, progress, read_table
 from .lib.images import contact_sheet, decode, leave_with_parent
-from .lib.recogniser import MISSING, SETTINGS, Line, Reading, Settings, can_read, read_posters, recogniser_version
+from .lib.recogniser import NOT_INSTALLED, SETTINGS, Line, Reading, Settings, can_read, read_posters, recogniser_version
 from .lib.text import words_of
 
 # %% ../nbs/04a_reading.ipynb #0dd9b1ec
@@ -150,7 +150,7 @@ def read_sample(
         write_words([], Path(run_dir, "words.parquet"))
         return {"in": 0, "out": 0}
     if not can_read():
-        raise InputError(MISSING)
+        raise InputError(NOT_INSTALLED)
     posters = read_table(Path(run_dir, "sample.parquet")).drop_duplicates("imdb_id")
     paths, readings = [str(Path(run_dir, path)) for path in posters.path], []
     with progress(total=len(paths), label="Reading", unit="posters") as bar:
