@@ -18,7 +18,7 @@ import numpy as np
 from poster_genres.lib.catalogue import find_catalogue, find_posters, read_catalogue
 from poster_genres.lib.images import decode
 from poster_genres.lib.recogniser import Settings, load_recogniser, read_lines
-from poster_genres.lib.text import clean_line
+from poster_genres.lib.ngrams import clean_line
 from poster_genres.reading import map_posters, title_words_read
 
 WAYS = {

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from poster_genres.lib.recogniser import read_poster
 from poster_genres.lib.runs import InputError, write_table
-from poster_genres.lib.text import MOST_CHARACTERS, MOST_WORDS, clean_line, text_features, whole_feature, words_of
+from poster_genres.lib.ngrams import MOST_CHARACTERS, MOST_WORDS, clean_line, text_features, whole_feature, words_of
 from poster_genres.reading import FAILED, NO_TEXT, READ, map_posters, read_sample, read_words
 from poster_genres.words import BITS, count_features, fit_text_model, line_documents, training_documents, training_titles
 
