@@ -72,7 +72,7 @@ def losses(
             rows += _count_losses(step, lost.status, kind(lost.reason), [_example(movie) for movie in lost.to_dict("records")])
     if there("exclusions.parquet") and there("posters.parquet"):
         posters, lost = read_table(run_dir / "posters.parquet"), read_table(run_dir / "exclusions.parquet").dropna(subset="stage")
-        lost = lost[lost.imdb_id.isin(posters.imdb_id[posters.status == "ok"])]
+        lost = lost[lost.imdb_id.isin(posters.imdb_id[posters.status == "ok"]) & lost.stage.str.startswith("genre")]  # what earlier steps lost stands above
         why = lost.stage + (": " + lost.reason).fillna("")
         rows += _count_losses("manipulation", "left out", why, [_example(movie) for movie in lost[["imdb_id", "title"]].to_dict("records")])
     if there("dataset/failed.json"):
