@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number, progress, read_table
-from .lib.images import contact_sheet, decode, leave_with_parent
+from .lib.images import contact_sheet, decode
 from .lib.recogniser import NOT_INSTALLED, SETTINGS, Line, Reading, Settings, can_read, read_posters, recogniser_version
-from .lib.text import words_of
+from .lib.ngrams import words_of
+from .lib.shards import leave_with_parent
 
 # %% ../nbs/04a_reading.ipynb #0dd9b1ec
 def framed(

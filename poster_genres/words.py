@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 from .lib.runs import InputError
 from .lib.catalogue import multi_hot
 from .lib.metrics import log_loss
-from .lib.text import text_features, words_of
+from .lib.ngrams import text_features, words_of
 
 # %% ../nbs/05c_words.ipynb #97893997
 BITS = 15  # the columns of each half are 2 to this power

@@ -20,7 +20,7 @@ from PIL import Image
 
 from .runs import InputError, atomic_path, fingerprint, reason
 from .images import BadImage, decode
-from .text import clean_line
+from .ngrams import clean_line
 
 # %% ../../nbs/lib/recogniser.ipynb #d0a10d91
 class Settings(NamedTuple):
