@@ -15,7 +15,7 @@ import numpy as np
 from poster_genres.lib.catalogue import multi_hot
 from poster_genres.lib.images import pixels
 from poster_genres.lib.metrics import (
-    bootstrap_weights, choose_thresholds, hits_at_k, log_loss, macro_f1, mean_average_precision, reflected)
+    bootstrap_weights, choose_thresholds, hits_at_k, log_loss, macro_f1, mean_average_precision, basic_interval)
 from poster_genres.lib.runs import read_table
 from poster_genres.manipulation import part_of
 from poster_genres.prediction import find_predictor
@@ -59,8 +59,8 @@ def main(run, predictor, strict):
         found = scores_of(truths["test"], said, choose_thresholds(truths["validation"], validation[way]), draws)
         picture = picture or found
         for name, (value, drawn) in found.items():
-            low, high = reflected(value, drawn)
-            by, (least, most) = value - picture[name][0], reflected(value - picture[name][0], drawn - picture[name][1])
+            low, high = basic_interval(value, drawn)
+            by, (least, most) = value - picture[name][0], basic_interval(value - picture[name][0], drawn - picture[name][1])
             print(f"{way:17} {name:9} {value:.3f} ({low:.3f} to {high:.3f})   to picture {by:+.3f} ({least:+.3f} to {most:+.3f})")
         print(f"{way:17} mean AP of movies that share no word {mean_average_precision(truths['test'][new], said[new]):.3f}, "
               f"of the others {mean_average_precision(truths['test'][~new], said[~new]):.3f}")

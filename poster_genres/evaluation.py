@@ -77,7 +77,7 @@ def plot_reliability(
     after: Part,  # with calibrated probabilities
 ) -> Figure:
     "A figure: probability against share that is true before and after calibration, and how often each probability is given."
-    figure = Figure(figsize=(9, 3), dpi=90, layout="constrained")
+    figure = Figure(figsize=(9, 3), dpi=72, layout="constrained")
     *panels, counts = figure.subplots(1, 3)
     for axis, part, title in zip(panels, (before, after), ("the network's own", "after calibration")):
         table = reliability(part)
@@ -224,7 +224,7 @@ def plot_scores(
     scores: dict,  # as `measure` returns it
 ) -> Figure:
     "A figure: for each score the network with its interval, and the baselines of mean colour and random numbers, on the axis of skill."
-    figure = Figure(figsize=(9, 3.6), dpi=90, layout="constrained")
+    figure = Figure(figsize=(9, 3.6), dpi=72, layout="constrained")
     axis, rows = figure.subplots(), [name for name in reversed(SCORE_NAMES) if name in scores["test"] and name != "expected_calibration_error"]
     for height, name in enumerate(rows):
         line = scores["test"][name]
@@ -248,7 +248,7 @@ def plot_genres(
     known = {name: line for name, line in genres.items() if line["value"] is not None}
     shown = sorted(known, key=lambda name: -known[name]["movies"])[:MOST_SHOWN]
     rows, rest = sorted(shown, key=lambda name: known[name]["skill"]), f"; {len(known) - len(shown)} rarer genres are not shown" * (len(known) > len(shown))
-    figure = Figure(figsize=(9, 0.8 + 0.24 * max(1, len(rows))), dpi=90, layout="constrained")
+    figure = Figure(figsize=(9, 0.8 + 0.24 * max(1, len(rows))), dpi=72, layout="constrained")
     axis = figure.subplots()
     for height, name in enumerate(rows):
         line = known[name]
@@ -291,7 +291,7 @@ def surest_sheet(
     "A contact sheet of the posters with the highest probabilities, with the genre predicted and the true ones."
     chosen = surest(part, right, count)
     labels = [f"{plain(dataset.names[genre], 40)} {part.probabilities[movie, genre]:.0%}\nis: {genre_words(dataset.names, part.truth[movie])}" for movie, genre in chosen]
-    return contact_sheet([dataset.images[part.rows[movie]] for movie, _ in chosen], labels, columns=8, width=100, height=150)
+    return contact_sheet([dataset.images[part.rows[movie]] for movie, _ in chosen], labels, columns=8, width=84, height=126)
 
 # %% ../nbs/06_evaluation.ipynb #9bc08664
 def heat_map_sheet(
@@ -337,7 +337,7 @@ def save_pictures(
             picture = draw()
             with atomic_path(Path(folder, name)) as temporary:
                 save = picture.savefig if isinstance(picture, Figure) else picture.save
-                save(temporary, format="png" if isinstance(picture, Figure) else "JPEG")
+                save(temporary, **({"format": "png"} if isinstance(picture, Figure) else {"format": "JPEG", "quality": 60}))
         except OSError:
             raise
         except Exception as error:  # whatever a drawing library raises at odd data

@@ -204,7 +204,7 @@ def plot_confusion(
     "A figure: a row for each genre that is true, a column for each that is not, darker where they are confused, grey where nothing is known."
     shown = most_frequent(part.truth)
     excess, labels = confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
-    figure = Figure(figsize=(7.6, 6), dpi=90, layout="constrained")
+    figure = Figure(figsize=(7.6, 6), dpi=72, layout="constrained")
     axis = figure.subplots()
     axis.set_facecolor("#cccccc")
     most = max(0.05, np.nanmax(np.abs(excess), initial=0))
@@ -238,7 +238,7 @@ def plot_precision_recall(
     values = average_precision(part.truth, part.probabilities, part.weights) if genres else []
     shown = sorted(genres, key=lambda genre: -values[genre])
     rows = max(1, -(-len(shown) // 6))
-    figure = Figure(figsize=(9.5, 1.75 * rows + 0.3), dpi=90, layout="constrained")
+    figure = Figure(figsize=(9.5, 1.75 * rows + 0.3), dpi=72, layout="constrained")
     axes = figure.subplots(rows, 6, squeeze=False, sharex=True, sharey=True).ravel()
     for axis, genre in zip(axes, shown):
         curve = precision_recall(part.truth[:, genre], part.probabilities[:, genre], part.weights)
