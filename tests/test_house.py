@@ -1,5 +1,6 @@
 """The project is in order: package in step with the notebooks, notebooks clean and tested, imports one way, wheel complete."""
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -170,7 +171,8 @@ def test_benchmark_can_be_imported(path):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebook_passes(notebook):
-    done = subprocess.run([BIN / "nbdev_test", "--path", notebook, "--n_workers", "0"], cwd=ROOT, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "POSTER_GENRES_STRICT"}  # as a reader has it
+    done = subprocess.run([BIN / "nbdev_test", "--path", notebook, "--n_workers", "0"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
