@@ -134,6 +134,7 @@ def of_genres(run, genres, parts=None, size=None):
     images = np.load(run / "dataset/images.npy")[:len(genres)]
     height, width = size or images.shape[1:3]
     np.save(run / "dataset/images.npy", images[:, :height, :width])
+    write_json(run / "dataset/images.json", {"width": width, "height": height, "fit": "stretch"})
     np.save(run / "dataset/genres.npy", genres.astype(np.uint8))
     write_json(run / "dataset/genres.json", [f"Genre {number}" for number in range(genres.shape[1])])
     write_table(index.assign(part=parts) if parts is not None else index, run / "dataset/index.parquet")
@@ -221,5 +222,6 @@ def test_an_unfit_dataset_is_named_in_one_line(tmp_path):
     run = draw(tmp_path / "run")
     train(run, "original", epochs=1)
     np.save(run / "dataset/images.npy", np.zeros((200, 24, 32, 3), np.uint8))
+    write_json(run / "dataset/images.json", {"width": 32, "height": 24, "fit": "stretch"})
     with pytest.raises(InputError, match="train again"):
         evaluate(run)
