@@ -38,7 +38,7 @@ from papermill.parameterize import parameterize_notebook
 
 from ..demo.archive import demo_archive
 from ..lib.catalogue import find_catalogue, find_posters, read_catalogue
-from ..lib.runs import (STEPS, InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, disk_errors, is_done,
+from ..lib.runs import (STEPS, InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, disk_errors, is_done, is_part,
                                     locked, notebooks_folder, outputs_folder, printable, read_run, reason, run_states, update_run)
 from ..scraping import check_overlap
 
@@ -171,7 +171,7 @@ def check_in_step(
 # %% ../../nbs/run/pipeline.ipynb #38aa58bf
 SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; whether the latter lie in the cache
     "scraping": (2_000_000, 8_000, True), "download": (4_000_000, 16_000, True), "manipulation": (4_000_000, 500, False),
-    "preprocessing": (4_000_000, 500, False), "cnn": (80_000_000, 0, False), "evaluation": (30_000_000, 500, False),
+    "preprocessing": (4_000_000, 500, False), "reading": (4_000_000, 4_000, True), "cnn": (80_000_000, 0, False), "evaluation": (30_000_000, 500, False),
 }
 
 
@@ -455,11 +455,14 @@ def check_disk(
 # %% ../../nbs/run/pipeline.ipynb #f814f852
 def check_step(
     name: str,  # a step as it was typed; empty: none
+    parameters: dict,  # the run's
 ):
-    "Raise `InputError` when there is no such step."
+    "Raise `InputError` when there is no such step, or when it is no part of a run with these parameters."
     if name and name not in STEPS:
         near = difflib.get_close_matches(name, STEPS, 1)
         raise InputError(f"no step {name!r}: " + (f"did you mean {near[0]}?" if near else f"the steps are {', '.join(STEPS)}"))
+    if name and not is_part(name, parameters):
+        raise InputError(f"step {name} is part of a run only with -p reading {STEPS[name].reading}")
 
 
 def plan_run(
@@ -470,8 +473,8 @@ def plan_run(
     last: str = "",  # stop after this step
 ) -> list[dict]:
     "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when one before it does."
-    check_step(first), check_step(last)
-    names, running, rows, before = list(STEPS), False, [], read_run(run_dir)["steps"]
+    check_step(first, parameters), check_step(last, parameters)
+    names, running, rows, before = [step for step in STEPS if is_part(step, parameters)], False, [], read_run(run_dir)["steps"]
     for step in names:
         beyond = bool(last) and names.index(step) > names.index(last)
         running = not beyond and (running or step == first or must_run(step, run_dir, parameters))
