@@ -37,13 +37,14 @@ def learn_words(
     run_dir: str | Path,  # the run's folder
     reading: str,  # words: titles and what is read on training posters; title: titles alone
     genres: list[str],  # those that are learned
-) -> tuple[TextModel, pd.DataFrame]:
-    "Return the text model of the run, and its table of words (empty where nothing was read)."
+) -> tuple[TextModel, pd.DataFrame, dict[str, int]]:
+    "Return the text model of the run, its table of words (empty where nothing was read), and how much it learned from."
     movies, sample = read_table(Path(run_dir, "movies.parquet")), read_table(Path(run_dir, "sample.parquet"))
     words = read_words(run_dir) if reading == "words" else pd.DataFrame(columns=["imdb_id", "text", "confidence", "height"])
     titles = training_titles(movies, sample, genres, part_of)
     documents, truth, weights = training_documents(titles, sample, words, genres)
-    return fit_text_model(documents, truth, genres, weights), words
+    counts = {"titles": len(titles), "posters": len(documents) - len(titles)}
+    return fit_text_model(documents, truth, genres, weights), words, counts
 
 # %% ../nbs/05d_combination.ipynb #54f514f8
 class Combination(NamedTuple):

@@ -376,12 +376,12 @@ def with_words(
     seed: int = 0,  # of the bootstrap
 ) -> tuple[tuple[TextModel, dict[str, Combination]], dict, dict]:
     "The text model with its combinations, their scores, and their pictures, as `save_pictures` takes them."
-    model, words = learn_words(run_dir, reading, dataset.names)
+    model, words, counts = learn_words(run_dir, reading, dataset.names)
     validation, test = parts["validation"], parts["test"]
     answers = {name: part_answers(model, words, dataset, parts[name]) for name in ("validation", "test")}
     combinations = fit_ways(validation, answers["validation"], reading)
     floors = {name: line["floor"] for name, line in scores["test"].items() if isinstance(line, dict)}
-    scored = score_ways(dataset.names, validation, test, combinations, answers, floors, resamples, seed)
+    scored = {"text_model": counts} | score_ways(dataset.names, validation, test, combinations, answers, floors, resamples, seed)
     drawn = {"ways.png": lambda: plot_ways(scored["ways"]), "gains.png": lambda: plot_gains(scored["gains"])}
     if reading == "words":
         y_prob, lines = combined(combinations, answers["test"])["poster"], line_documents(words, list(dataset.index.imdb_id.iloc[test.rows]))
