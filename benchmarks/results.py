@@ -29,7 +29,7 @@ from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.evaluation import evaluated, thresholds_from
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1,
+from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, f1, hits_at_k, interval, log_loss,
                                        mean_average_precision)
 from poster_genres.scraping import draw
 
@@ -190,7 +190,7 @@ def thresholds(run, draws=40, movies=894):
         validation, test = (part._replace(probabilities=scaling(part.probabilities)) for part in (validation, test))
         ways = {"by the truth": thresholds_from(validation), "by what is expected": thresholds_from(validation, expected=True),
                 "by the truth of the others": thresholds_from(test)}
-        found.append({way: float(macro_f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
+        found.append({way: float(f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
     found = pd.DataFrame(found)
     change = found.sub(found["by the truth"], axis=0)
     rows = {"macro_f1": found.mean(), "spread": found.std(), "change": change.mean(), "low": change.quantile(0.025), "high": change.quantile(0.975)}

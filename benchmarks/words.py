@@ -15,7 +15,7 @@ import numpy as np
 from poster_genres.lib.catalogue import multi_hot
 from poster_genres.lib.images import pixels
 from poster_genres.lib.metrics import (
-    bootstrap_weights, choose_thresholds, hits_at_k, log_loss, macro_f1, mean_average_precision, basic_interval)
+    bootstrap_weights, choose_thresholds, f1, hits_at_k, log_loss, mean_average_precision, basic_interval)
 from poster_genres.lib.runs import read_table
 from poster_genres.manipulation import part_of
 from poster_genres.prediction import find_predictor
@@ -33,7 +33,7 @@ def picture_probabilities(predictor, run, paths):
 def scores_of(truth, said, thresholds, weights):
     "Each score of this answer: its value, and its value in each resample."
     scores = {"hits@3": lambda w: hits_at_k(truth, said, w), "mean AP": lambda w: mean_average_precision(truth, said, w),
-              "macro F1": lambda w: macro_f1(truth, said >= thresholds.genres, w), "log-loss": lambda w: log_loss(truth, said, w)}
+              "macro F1": lambda w: f1(truth, said >= thresholds.genres, w), "log-loss": lambda w: log_loss(truth, said, w)}
     return {name: (float(score(None)), score(weights)) for name, score in scores.items()}
 
 

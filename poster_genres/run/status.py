@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..lib.catalogue import normalise_id
 from ..lib.runs import InputError, outputs_folder, read_json, read_run, read_table, run_states
-from .pipeline import clock
+from .execution import clock
 
 # %% ../../nbs/run/status.ipynb #65776674
 def score_lines(
