@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
-           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
-           'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked',
-           'run_states', 'step']
+           'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
+           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'read_run',
+           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked', 'run_states',
+           'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -46,9 +46,7 @@ class PosterGenresError(Exception):
     "An error that a person can act on: its message is one line, and `exit_status` is what the command ends with."
     exit_status = 1
 
-    def __init__(self,
-                 message: str,  # what was wrong, where, what was expected, what to do; folded into one line
-                 ):
+    def __init__(self, message):  # what was wrong, where, what was expected, what to do; folded into one line
         super().__init__(" ".join(str(message).split()))
 
 
@@ -195,7 +193,8 @@ def fingerprint(
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
-        return hashlib.sha256(repr([(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]).encode()).hexdigest()
+        files = [(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
     if not path.exists():
         return "missing"
     with open(path, "rb") as file:
@@ -216,10 +215,8 @@ def _source(module):
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
 
-def imported_modules(
-    module: str,  # a module of this package, such as "scraping" or "lib.client"
-) -> set[str]:
-    "Return the names of `module` and of all modules of this package that it imports, directly or not."
+def _imported(module):
+    "The names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
     while waiting:
         found.add(name := waiting.pop())
@@ -234,7 +231,7 @@ def source_fingerprint(
     module: str,  # a module of this package, such as "scraping" or "lib.client"
 ) -> str:
     "Return the fingerprint of the source of `module` and of what it imports from this package."
-    return hashlib.sha256("".join(map(_source, sorted(imported_modules(module)))).encode()).hexdigest()
+    return hashlib.sha256("".join(map(_source, sorted(_imported(module)))).encode()).hexdigest()
 
 # %% ../../nbs/lib/runs.ipynb #d45cbea4
 _TYPES = {"text": pa.string(), "names": pa.list_(pa.string()), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
@@ -267,25 +264,14 @@ def write_table(
     path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
 ) -> Path:
     "Write `table` to `path` atomically. Raises `StepError` naming a column that is missing or of a wrong type."
-    schema = TABLES[Path(path).stem]
     table = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table})
-    if missing := [name for name in schema.names if name not in table]:
-        raise StepError(f"table {Path(path).name} lacks the column {', '.join(missing)}")
-    arrays = [_as_array(table[field.name], field, path) for field in schema]
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, compression="zstd")
-    return Path(path)
-
-
-def _as_array(column, field, path):
-    "The values of one column as an Arrow array of the field's type."
     try:
-        array = pa.Array.from_pandas(column, type=field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-        raise StepError(f"table {Path(path).name}, column {field.name}: expected {field.type} ({reason(error)})") from None
-    if array.null_count and not field.nullable:
-        raise StepError(f"table {Path(path).name}, column {field.name}: {array.null_count} values are missing")
-    return array
+        arrow = pa.Table.from_pandas(table, TABLES[Path(path).stem], preserve_index=False).replace_schema_metadata()
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise StepError(f"table {Path(path).name} does not fit its schema: {reason(error)}") from None
+    with atomic_path(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+    return Path(path)
 
 # %% ../../nbs/lib/runs.ipynb #089ee105
 def read_table(
@@ -310,10 +296,7 @@ def read_table(
 # %% ../../nbs/lib/runs.ipynb #f3e982f6
 class NotebookBar(tqdm):
     "A `tqdm` bar that lives in one display of a notebook and ends as one plain line."
-
-    def __init__(self, *args, **kwargs):
-        self.handle = None
-        super().__init__(*args, file=io.StringIO(), **kwargs)
+    handle = None  # of the display
 
     def display(self, msg=None, pos=None):
         "Redraw the line: a bar with the time left on the way, the bare count at the end."
@@ -338,7 +321,7 @@ def progress(
 ) -> tqdm:
     "`items` with a progress bar: live in a terminal and in a notebook, one line in a report, silent in a pipe."
     if in_notebook():
-        return NotebookBar(items, desc=label, unit=unit, total=total, mininterval=0.5, ncols=80)
+        return NotebookBar(items, desc=label, unit=unit, total=total, mininterval=0.5, ncols=80, file=io.StringIO())
     return tqdm(items, desc=label, unit=f" {unit}", total=total, disable=None, leave=False, dynamic_ncols=True)
 
 # %% ../../nbs/lib/runs.ipynb #1b90efad
@@ -391,14 +374,12 @@ def _checker():
     return fastjsonschema.compile(_RECORD)
 
 # %% ../../nbs/lib/runs.ipynb #f13c02a0
-_EMPTY = {"state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
-
-
 def read_run(
     run_dir: str | Path,  # the run's folder
 ) -> dict:
     "Read the record of the run; it is empty when the folder is new. Raises `InputError` when the folder holds something else."
     path = Path(run_dir)
+    empty = {"name": path.name, "state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: expected a run folder, or a name for a new one")
     if (path / "run.json").exists():
@@ -408,11 +389,11 @@ def read_run(
         except fastjsonschema.JsonSchemaException as error:
             raise InputError(f"{path / 'run.json'} is damaged ({error.message.replace('data', 'it', 1)}): "
                              "delete it and run again; the steps are done anew, with what the cache holds") from None
-        return {"name": path.name} | _EMPTY | {name: value for name, value in record.items() if value is not None}
+        return empty | {name: value for name, value in record.items() if value is not None}
     ours = {Path(output).parts[0] for entry in STEPS.values() for output in (*entry.outputs, f"{entry.notebook}.ipynb")} | {"report", "fates.parquet"}
     if path.exists() and any(not entry.name.startswith(".") and entry.name not in ours for entry in path.iterdir()):
         raise InputError(f"{path} holds files but no run.json, so it is no run: choose another folder, or an empty one")
-    return {"name": path.name} | _EMPTY | {"parameters": {}, "versions": {}, "steps": {}, "scores": {}}
+    return empty
 
 # %% ../../nbs/lib/runs.ipynb #1456b651
 def update_run(
@@ -549,7 +530,8 @@ def _do_step(function, name, arguments, run_dir, parameters):
             raise InputError(f"step {name}: {run_dir / path} does not exist, run the steps before it first")
     sources = made_from(run_dir, name, parameters)
     started = time.time()
-    update_run(run_dir, name, state="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    anew = {"state": "running", "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}  # nothing of an earlier time remains
+    update_run(run_dir, steps=read_run(run_dir)["steps"] | {name: anew})
     with disk_errors(run_dir):
         counts = function(**arguments) or {}
     outputs = {path: fingerprint(run_dir / path) for path in STEPS[name].outputs}
