@@ -26,7 +26,7 @@ def read_answers(
     names = read_json(Path(run_dir, "dataset", "genres.json"))
     return table.assign(probabilities=[dict(zip(names, values)) for values in table.probabilities])
 
-
+# %% ../../nbs/lib/comparison.ipynb #f7c8ba0e
 def _arrays(answers, names):
     "The truth, the probabilities and the predicted genres, each movies x genres."
     holds = lambda column: np.array([[name in genres for name in names] for genres in answers[column]], float).reshape(-1, len(names))
@@ -36,7 +36,7 @@ def _arrays(answers, names):
 # %% ../../nbs/lib/comparison.ipynb #690f03b8
 FEW = 10  # movies of a genre below which a difference of its average precision proves nothing
 
-
+# %% ../../nbs/lib/comparison.ipynb #2bb7d575
 def _scores_of(y_true, y_prob, y_pred, names, weights=None):
     "Every score that can be compared by its name, and each genre's average precision; numbers, or one a resample."
     scores = {"hits_at_3": hits_at_k(y_true, y_prob, weights), "any_at_3": any_at_k(y_true, y_prob, weights),
@@ -44,7 +44,7 @@ def _scores_of(y_true, y_prob, y_pred, names, weights=None):
               "log_loss": log_loss(y_true, y_prob, weights), "brier": brier(y_true, y_prob, weights)}
     return scores | dict(zip(names, np.moveaxis(average_precision(y_true, y_prob, weights), -1, 0)))
 
-
+# %% ../../nbs/lib/comparison.ipynb #b730e0fc
 def paired_differences(
     first: Path,  # a run's folder
     second: Path,  # another one's

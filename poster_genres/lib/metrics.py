@@ -20,7 +20,7 @@ def _weights(weights, movies):
     "The weights as floats, one for each movie by default."
     return np.ones(movies) if weights is None else np.asarray(weights, float)
 
-
+# %% ../../nbs/lib/metrics.ipynb #e1cd009f
 def weighted_mean(
     values: np.ndarray,  # one value a movie
     weights: np.ndarray | None = None,  # one weight a movie, or one row of them a resample
@@ -68,7 +68,7 @@ def average_precision(
     columns = [_ranked_precision(y_true[:, genre], y_prob[:, genre], weights) for genre in range(y_true.shape[1])]
     return np.stack(columns, axis=-1)
 
-
+# %% ../../nbs/lib/metrics.ipynb #f0887706
 def _ranked_precision(y_true, y_prob, weights):
     "The average precision of one genre: the mean over its movies of the precision at their place in the list."
     if not y_true.any():
@@ -89,7 +89,7 @@ def _mean_over_genres(values):
     known = ~np.isnan(values)
     return np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1)
 
-
+# %% ../../nbs/lib/metrics.ipynb #216609bf
 def mean_average_precision(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -185,7 +185,7 @@ SCORE_NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precisi
                "expected_calibration_error": "calibration error"}
 LOWER_IS_BETTER = ("log_loss", "brier", "expected_calibration_error")
 
-
+# %% ../../nbs/lib/metrics.ipynb #a35ee61a
 class Part(NamedTuple):
     "Some movies of a dataset, such as its test part, with the truth about them and a prediction."
     rows: np.ndarray  # of the dataset
@@ -193,7 +193,7 @@ class Part(NamedTuple):
     probabilities: np.ndarray  # movies x genres
     weights: np.ndarray  # how often each movie's row counts
 
-
+# %% ../../nbs/lib/metrics.ipynb #b16be984
 class Thresholds(NamedTuple):
     "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
     genres: np.ndarray
@@ -249,7 +249,7 @@ def in_resamples(
     drawn = lambda size: np.stack([np.bincount(draw, minlength=movies) for draw in random.integers(movies, size=(size, movies))]) * weights
     return np.concatenate([score(drawn(min(200, resamples - start))) for start in range(0, resamples, 200)])
 
-
+# %% ../../nbs/lib/metrics.ipynb #faba6298
 def bootstrap_weights(
     movies: int,  # how many there are to draw from
     resamples: int = 1000,  # how often to draw
@@ -305,7 +305,7 @@ def entry(
 # %% ../../nbs/lib/metrics.ipynb #ac2dd7f8
 FEWEST_MOVIES = 5  # with a score card
 
-
+# %% ../../nbs/lib/metrics.ipynb #26559bb2
 def score_card(
     part: Part,  # what is scored
     thresholds: Thresholds,  # of this prediction, from validation

@@ -49,16 +49,16 @@ class PosterGenresError(Exception):
     def __init__(self, message):  # what was wrong, where, what was expected, what to do; folded into one line
         super().__init__(" ".join(str(message).split()))
 
-
+# %% ../../nbs/lib/runs.ipynb #94fdfec9
 class StepError(PosterGenresError):
     "A step could not finish its work."
 
-
+# %% ../../nbs/lib/runs.ipynb #57850188
 class InputError(PosterGenresError):
     "The command, a parameter or an input as a whole is wrong, and nothing was started."
     exit_status = 2
 
-
+# %% ../../nbs/lib/runs.ipynb #86d404b7
 class RefusedError(PosterGenresError):
     "A site does not want to be asked: the step stops there and keeps what it has."
     exit_status = 3
@@ -100,7 +100,7 @@ def check_choice(
     near = get_close_matches(str(value), words, 1, 0)[0]
     raise InputError(f"parameter {name} is {value!r}: expected one of {', '.join(words)}; did you mean {near}?")
 
-
+# %% ../../nbs/lib/runs.ipynb #3fd67a2e
 def check_number(
     name: str,  # the parameter's name
     value: float,  # what it was given
@@ -156,14 +156,14 @@ def write_json(
 # %% ../../nbs/lib/runs.ipynb #43d653a0
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile)  # what libraries raise at a damaged file
 
-
+# %% ../../nbs/lib/runs.ipynb #b0429eb2
 def reason(
     error: Exception,  # what a library raised
 ) -> str:
     "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
-
+# %% ../../nbs/lib/runs.ipynb #55752461
 def read_json(
     path: str | Path,  # the file to read
 ):
@@ -200,7 +200,7 @@ def fingerprint(
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-
+# %% ../../nbs/lib/runs.ipynb #abcedeec
 def _size_and_time(file):
     "The size and the time of last change of a file, nothing where it cannot be asked."
     try:
@@ -214,7 +214,7 @@ def _source(module):
     "The text of one of our modules, such as lib.runs."
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
-
+# %% ../../nbs/lib/runs.ipynb #f295deba
 def _imported(module):
     "The names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
@@ -237,13 +237,13 @@ def source_fingerprint(
 _TYPES = {"text": pa.string(), "names": pa.list_(pa.string()), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
           "float32": pa.float32(), "float64": pa.float64(), "floats": pa.list_(pa.float32())}
 
-
+# %% ../../nbs/lib/runs.ipynb #650b44bd
 def _schema(columns):
     "The Arrow schema of `name type, ...`; a type with an exclamation mark may not be missing."
     pairs = (column.split() for column in columns.split(","))
     return pa.schema([pa.field(name, _TYPES[kind.rstrip("!")], nullable=not kind.endswith("!")) for name, kind in pairs])
 
-
+# %% ../../nbs/lib/runs.ipynb #00c09677
 TABLES = {name: _schema(columns) for name, columns in {
     "movies": "row int32!, imdb_id text, title text, year int16, genres names, poster_name text, poster_link text, source text,"
               "layout text, status text!, reason text",
@@ -312,7 +312,7 @@ def in_notebook() -> bool:
     "Whether this code runs in a Jupyter kernel."
     return getattr(get_ipython(), "kernel", None) is not None
 
-
+# %% ../../nbs/lib/runs.ipynb #317de238
 def progress(
     items=None,  # an iterable, or None to move the bar by hand with `update`
     label: str = "",  # what is being done, such as "Fetching pages"
@@ -345,7 +345,7 @@ class StepFiles(NamedTuple):
     outputs: tuple[str, ...]
     path_parameters: tuple[str, ...] = ()
 
-
+# %% ../../nbs/lib/runs.ipynb #492fe318
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
 STEPS = {
     "scraping": StepFiles("01_scraping", (), ("movies.parquet",), ("archive", "catalogue")),
@@ -367,7 +367,7 @@ _RECORD = {"type": "object", "required": ["steps"], "$defs": {"scores": _SCORES}
     "name": _text, "state": _text, "seed": _number, "parameters": _object, "versions": _object,
     "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}}, "scores": _object | {"$ref": "#/$defs/scores"}}}
 
-
+# %% ../../nbs/lib/runs.ipynb #27e626dd
 @functools.cache
 def _checker():
     "The function that checks a record of a run against its schema."
@@ -458,7 +458,7 @@ def is_intact(
     files = {path: read.get(path) for path in STEPS[name].inputs} | entry.get("outputs", {})
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
-
+# %% ../../nbs/lib/runs.ipynb #d039fcbf
 def is_done(
     run_dir: str | Path,  # the run's folder
     name: str,  # the step, one of `STEPS`
@@ -485,7 +485,7 @@ def is_locked(
     except OSError:  # a folder in which we may not write
         return False
 
-
+# %% ../../nbs/lib/runs.ipynb #c3ddf3b0
 def run_states(
     run_dir: str | Path,  # the run's folder
 ) -> tuple[str, dict[str, str]]:

@@ -28,7 +28,7 @@ class _Later:
     def __getattr__(self, attribute):
         return getattr(import_module(f"poster_genres.{self._name}"), attribute)
 
-
+# %% ../../nbs/run/cli.ipynb #bf212ee2
 settings, pipeline, prediction, status, server, report, demo, client = (_Later(name) for name in (
     "run.settings", "run.pipeline", "prediction", "run.status", "demo.server", "run.report", "demo.archive", "lib.client"))
 
@@ -88,7 +88,7 @@ def _add_run(commands):
     run.add_argument("--to", default="", metavar="STEP", dest="last", help="stop after this step")
     run.add_argument("--dry-run", action="store_true", help="say what would be done and its disk space, and do nothing")
 
-
+# %% ../../nbs/run/cli.ipynb #8b7fff38
 def _parameter_help():
     "The steps' parameters as text, from their notebooks."
     lines = [f"The steps are {', '.join(STEPS)}. Their parameters, for -p:", ""]
@@ -104,7 +104,7 @@ def _plan(words):
     where = {name: getattr(words, name) for name in ("archive", "catalogue", "columns", "posters", "cache")}
     return pipeline.prepare(words.profile, words.out, dict(words.parameters), words.first, words.last, **where)
 
-
+# %% ../../nbs/run/cli.ipynb #bae4c3e5
 def dry_run(
     words: argparse.Namespace,  # the options of `run`
 ) -> str:
@@ -133,7 +133,7 @@ def _run(words):
     run_dir = _run_with_report(words)
     return "\n".join([*status.score_lines(read_run(run_dir)), f"report: {(run_dir / 'report' / 'index.html').as_uri()}"])
 
-
+# %% ../../nbs/run/cli.ipynb #64ac5073
 def _run_with_report(words):
     "Make the run with its pages, and return its folder. When a step fails, the front page tells it, and the error goes on."
     plan = _plan(words)
@@ -165,7 +165,7 @@ def _paired_lines(runs):
                       for key, row in table.iterrows() if key in report.SCORE_NAMES]
     return lines
 
-
+# %% ../../nbs/run/cli.ipynb #f179cfa7
 def _compare(words):
     "What differs between the runs as text, and the addresses of a page and of a table."
     if len(words.runs) < 2:
@@ -194,7 +194,7 @@ def _quietly():
         os.close(kept)
         os.close(nowhere)
 
-
+# %% ../../nbs/run/cli.ipynb #f04ec4a7
 def _predict(words):
     "Print the answer for each poster. Raises `StepError` in the end when some file was no image."
     with _quietly():
@@ -252,13 +252,13 @@ def _serve(words):
     pipeline.count_movies(words.archive, words.catalogue)
     server.serve(words.archive, words.catalogue, port=words.port)
 
-
+# %% ../../nbs/run/cli.ipynb #f8b1a205
 _COMMANDS = {
     "run": _run, "status": _status, "compare": _compare, "predict": _predict, "serve-archive": _serve,
     "studio": lambda words: str(demo.draw_archive(words.folder, words.movies, words.seed)),
 }
 
-
+# %% ../../nbs/run/cli.ipynb #72a1aa5f
 def main(
     arguments: list[str] | None = None,  # the words after the program's name; default: those of this process
 ) -> int:
@@ -278,7 +278,7 @@ def main(
     print(printable(f"poster-genres: {message}", sys.stderr.encoding), file=sys.stderr)
     return exit_status
 
-
+# %% ../../nbs/run/cli.ipynb #b3c9f18c
 def _in_one_line(error):
     "The error in one line; of a bug also where it arose."
     if isinstance(error, PosterGenresError):

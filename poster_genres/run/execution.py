@@ -116,7 +116,7 @@ def execute_notebook(
         shutil.rmtree(scratch, ignore_errors=True)
     return client.notes
 
-
+# %% ../../nbs/run/execution.ipynb #efef2392
 def _in_our_words(error, name, target):
     "Papermill's error as one of ours, of the class that the cell raised."
     kind = {cls.__name__: cls for cls in (InputError, RefusedError)}.get(error.ename, StepError)

@@ -33,7 +33,7 @@ def figure(
     "Return the number as text."
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
-
+# %% ../../nbs/run/pages.ipynb #bd3a009c
 def interval_text(
     score: dict,  # with low and high, where they are known
     digits: int = 3,  # behind the point
@@ -42,7 +42,7 @@ def interval_text(
     "Return the score's interval as text."
     return "–" if score.get("low") is None else f"{figure(score['low'], digits)}{between}{figure(score.get('high'), digits)}"
 
-
+# %% ../../nbs/run/pages.ipynb #aac1ad16
 def percent(
     share: float | None,  # such as a skill
     signed: bool = False,  # whether a plus sign is written
@@ -57,12 +57,12 @@ def _scale(scores):
     room = 0.08 * (max(seen) - min(seen) or 1)
     return min(seen) - room, max(seen) + room
 
-
+# %% ../../nbs/run/pages.ipynb #d9cb256c
 def _on_scale(value, low, high):
     "Where the value stands on a strip of 200 pixels, which is a scale from `low` to `high`."
     return round(4 + 192 * (min(max(value, low), high) - low) / ((high - low) or 1), 1)
 
-
+# %% ../../nbs/run/pages.ipynb #295d7e36
 def _figure_columns(table):
     "The columns that hold figures, which stand to the right so that their digits line up."
     return {name for name in table if all(re.match(r"[-+–]?\d|[-–]?$", str(value)) for value in table[name])}
@@ -71,7 +71,7 @@ def _figure_columns(table):
 _STROKES = {"axis": "stroke=#dbe0e6 stroke-width=1.5", "span": "stroke=#9cc9e6 stroke-width=7 stroke-linecap=round",
             "floor": "stroke=#c24e00 stroke-width=3.5", "dot": "stroke=#0072b2 stroke-width=11 stroke-linecap=round"}
 
-
+# %% ../../nbs/run/pages.ipynb #472adb81
 @functools.cache
 def _templates():
     "The templates, with what they know besides the values."
@@ -81,7 +81,7 @@ def _templates():
     templates.globals |= {"strokes": {kind: Markup(stroke) for kind, stroke in _STROKES.items()}}
     return templates
 
-
+# %% ../../nbs/run/pages.ipynb #f9d261d8
 def render(
     template: str,  # a file of `nbs/templates`
     **values,  # what is put in; escaped, unless it is `Markup`
@@ -120,17 +120,17 @@ def data_address(
 # %% ../../nbs/run/pages.ipynb #968bf3f7
 _PARAGRAPH = re.compile(r"(?![#>|`<:]|[*+-] |\d+\. )")
 
-
+# %% ../../nbs/run/pages.ipynb #5defbde0
 def _has_picture(cell):
     "Whether the cell left a picture."
     return any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
 
-
+# %% ../../nbs/run/pages.ipynb #b27754f9
 def _plain(markdown):
     "Markdown as plain words."
     return re.sub(r"^#+ |[*`]+", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(markdown.split()))).rstrip(":")
 
-
+# %% ../../nbs/run/pages.ipynb #65369528
 def _take_paragraph(cell, last):
     "The cell's last or first paragraph, taken out of it; an empty text when that is no plain paragraph."
     paragraphs = re.split(r"\n\s*\n", cell.source.strip())
@@ -164,7 +164,7 @@ def with_captions(
 # %% ../../nbs/run/pages.ipynb #63bb2325
 _START_UP = re.compile(r"^(WARNING: All log messages before absl|[IWE]0000 |To enable the following instructions|INFO: Created TensorFlow Lite).*\n?", re.M)
 
-
+# %% ../../nbs/run/pages.ipynb #69ae6adc
 def without_start_up(
     notebook,  # a notebook with its outputs; it is changed
 ):
@@ -201,7 +201,7 @@ def notebook_body(
 _TAGS = ("table caption thead tbody tfoot tr th td colgroup col div span p br hr b i em strong code pre blockquote h3 h4 ul ol li dl dt dd sub sup").split()
 _ATTRIBUTES = {"*": ["class"], "table": ["border"], "th": ["colspan", "rowspan", "scope"], "td": ["colspan", "rowspan"]}
 
-
+# %% ../../nbs/run/pages.ipynb #3d08c973
 def _cleaned(output):
     "The output of a run's cell, only with what a page may show of it."
     if data := output.get("data"):
@@ -224,7 +224,7 @@ def _only_for_developers(cell):
     blocks = [line for line in lines if not isinstance(line, (ast.Import, ast.ImportFrom, ast.Assert))]
     return all(isinstance(line, ast.With) and "expect_error" in ast.unparse(line.items[0]) for line in blocks)
 
-
+# %% ../../nbs/run/pages.ipynb #20a441b9
 def _names(source):
     "The public functions and classes that the code defines, as HTML."
     found = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)
@@ -249,7 +249,7 @@ def _folded(cells):
             waiting = "\n\n".join(filter(None, [waiting, cell.source]))
     return [*kept, _code_cell(waiting)] if waiting else kept
 
-
+# %% ../../nbs/run/pages.ipynb #ed25d9ea
 def _code_cell(source):
     "A cell of folded code that left nothing."
     return nbformat.v4.new_code_cell(source, metadata={"folded": _names(source) or " "})

@@ -31,7 +31,7 @@ from ..scraping import check_overlap
 # %% ../../nbs/run/pipeline.ipynb #3f2b7638
 _IMPORTS = re.compile(r"^from (?:poster_genres|\.)[\w.]* import (?:\([^)]*\)|.*)\n?", re.M)  # from this package; nbdev rewrites them
 
-
+# %% ../../nbs/run/pipeline.ipynb #0a32d5df
 def check_in_step(
     folder: Path | None = None,  # the notebooks; default: those of the checkout or of the installed package
 ):
@@ -51,7 +51,7 @@ _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; 
     "scraping": (2_000_000, 8_000, True), "download": (4_000_000, 16_000, True), "cnn": (80_000_000, 0, False), "evaluation": (30_000_000, 500, False),
 }
 
-
+# %% ../../nbs/run/pipeline.ipynb #cbff2665
 def _step_bytes(step, movies, parameters):
     "The bytes that the step takes at most, roughly: in the `run` folder and in the `cache`."
     fixed, each, cached = _SIZES.get(step, (4_000_000, 500, False))
@@ -90,7 +90,7 @@ def _must_run(step, run_dir, parameters):
 # %% ../../nbs/run/pipeline.ipynb #63479394
 _PACKAGES = ("poster-genres", "numpy", "pandas", "pillow", "scikit-image", "keras", "tensorflow", "tensorflow-cpu", "papermill", "requests", "beautifulsoup4")
 
-
+# %% ../../nbs/run/pipeline.ipynb #74344524
 def versions() -> dict[str, str]:
     "Return the versions of Python, of the system and of the packages that matter."
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
@@ -101,7 +101,7 @@ def versions() -> dict[str, str]:
             continue
     return found
 
-
+# %% ../../nbs/run/pipeline.ipynb #3d422f5d
 def commit() -> str | None:
     "Return the commit of the checkout, with a plus sign when it has changes; None when this is no checkout."
     if not (notebooks_folder().parent / ".git").exists() or not shutil.which("git"):
@@ -112,7 +112,7 @@ def commit() -> str | None:
 # %% ../../nbs/run/pipeline.ipynb #3ada9a35
 _PATHS = ("archive", "catalogue", "posters", "cache", "backbone_weights")
 
-
+# %% ../../nbs/run/pipeline.ipynb #bfabd4ff
 def _resolve(profile, out="", parameters=None, **options):
     "The run's folder, its profile and its checked parameters with absolute paths. Raises `InputError`."
     chosen, given = read_profile(profile), {name: value for name, value in options.items() if value}
@@ -172,7 +172,7 @@ class Plan(NamedTuple):
     studio: dict
     first: str
 
-
+# %% ../../nbs/run/pipeline.ipynb #867f1ee6
 def prepare(
     profile: str = "demo",  # a profile's name
     out: str = "",  # the run's folder; default: outputs/<profile>
@@ -214,7 +214,7 @@ def _run_step(step, run_dir, parameters, terminal):
                        notebook_seconds=round(time.monotonic() - started, 1))["steps"][step]
     terminal.end(f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out" + "".join(f"; {note}" for note in notes))
 
-
+# %% ../../nbs/run/pipeline.ipynb #fa6bc4f2
 def _write_pages(after, run_dir, step, terminal):
     "Call `after`; an error there is told and does not end the run, unless it is strict."
     try:
@@ -232,7 +232,7 @@ def _begin(plan):
     update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
                seed=parameters.get("seed", 0), steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
 
-
+# %% ../../nbs/run/pipeline.ipynb #24679933
 def _run_steps(plan, after):
     "Execute the steps of the plan; the chain's lock is held."
     _begin(plan)

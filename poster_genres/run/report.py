@@ -43,13 +43,13 @@ def _count_losses(step, status, kinds, examples):
     table = pd.DataFrame({"status": status, "kind": kinds, "example": examples})
     return [(step, *names, len(group), group.example.iloc[0]) for names, group in table.groupby(["status", "kind"], sort=True)]
 
-
+# %% ../../nbs/run/report.ipynb #9c4d35e6
 def _example(movie):
     "A movie in a few words: its id, its title, and the reason where that says more than its kind."
     words = [movie.get("imdb_id"), movie.get("title"), movie.get("reason") if ":" in str(movie.get("reason")) else None]
     return " · ".join(str(word) for word in words if pd.notna(word))
 
-
+# %% ../../nbs/run/report.ipynb #359af5b3
 def losses(
     run_dir: Path,  # the run's folder
 ) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def losses(
         failed = pd.Series(read_json(run_dir / "dataset" / "failed.json"), dtype=object)
         rows += _count_losses("preprocessing", "failed", kind(failed), [f"{imdb_id} · {reason}" for imdb_id, reason in failed.items()])
     table = pd.DataFrame(rows, columns=["step", "what happened", "reason", "how many", "for example"])
-    grave = table["what happened"].map({"failed": 0, "rejected": 1, "set aside": 1}).fillna(2)
+    grave = table["what happened"].map({"failed": 0, "rejected": 1}).fillna(2)
     return table.assign(grave=grave).sort_values(["grave", "how many"], ascending=[True, False], kind="stable", ignore_index=True).drop(columns="grave")
 
 # %% ../../nbs/run/report.ipynb #8cee5098
@@ -95,7 +95,7 @@ def _parameter_table(record):
             rows.append({"step": step, "parameter": name, "value": _short(value), "default": _short(default), "what it is": about["help"]})
     return pd.DataFrame(rows, columns=["step", "parameter", "value", "default", "what it is"])
 
-
+# %% ../../nbs/run/report.ipynb #dac28ba4
 def _short(value):
     "A value as text; of a path its last part."
     text = str(value)
@@ -130,7 +130,7 @@ def _front_page(run_dir):
                   parameters=parameters, changed=list(np.flatnonzero(parameters.value != parameters.default)),
                   versions=pd.DataFrame(record["versions"].items(), columns=["package", "version"]))
 
-
+# %% ../../nbs/run/report.ipynb #a40c4e07
 def _facts(record):
     "What stands under the title: profile, movies on their way, seed, commit, when."
     steps = record["steps"]
@@ -143,13 +143,13 @@ def _facts(record):
 # %% ../../nbs/run/report.ipynb #4125d80d
 _THINGS = {"scraping": "row", "manipulation": "movie"}  # what a step loses; the others lose posters
 
-
+# %% ../../nbs/run/report.ipynb #8dc79456
 def _in_words(lost):
     "What was lost, in half a sentence; empty when nothing was."
     counts = lost.groupby(["step", "what happened"], sort=False)["how many"].sum()
     return ", ".join(f"{count:,} {_THINGS.get(step, 'poster')}{'s' * (count != 1)} {status}" for (step, status), count in counts.items())
 
-
+# %% ../../nbs/run/report.ipynb #dea2eb05
 def _notices(record, states):
     "What a reader must know first: errors, what could not be drawn, scores of an earlier state."
     lines = [entry["error"] for entry in record["steps"].values() if entry.get("state") == "failed" and entry.get("error")]
@@ -187,7 +187,7 @@ def _without_paths(body, run_dir):
         return text
     return Markup(re.sub(r">[^<>]*/[^<>]*<", shorten, body))
 
-
+# %% ../../nbs/run/report.ipynb #9da5a7dd
 def _write_page(path, body, run_dir, title, name, links):
     "Write a page atomically."
     page = frame(title, _without_paths(body, run_dir), name, links, path.name)
@@ -195,7 +195,7 @@ def _write_page(path, body, run_dir, title, name, links):
         temporary.write_text(page, encoding="utf-8")
     return path
 
-
+# %% ../../nbs/run/report.ipynb #31737de4
 def write_report(
     run_dir: str | Path,  # the run's folder
     step: str | None = None,  # only this step's page and the front page; None for all
@@ -221,7 +221,7 @@ def read_runs(
         raise InputError(f"{missing} is no run: expected a folder with run.json, such as outputs/demo")
     return dict(zip(_told_apart([folder.resolve().parts for folder in folders]), map(read_run, folders)))
 
-
+# %% ../../nbs/run/report.ipynb #87d3531d
 def _told_apart(paths):
     "The ends of the paths, as long as it takes for all to be different; numbered when one is given twice."
     for depth in range(1, max(map(len, paths)) + 1):
@@ -230,7 +230,7 @@ def _told_apart(paths):
             return names
     return [f"{parts[-1]} ({number})" for number, parts in enumerate(paths, 1)]
 
-
+# %% ../../nbs/run/report.ipynb #30885675
 def compare_runs(
     run_dirs: list,  # two or more run folders
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -242,13 +242,13 @@ def compare_runs(
     table = pd.DataFrame(scores, dtype=object).fillna("–")
     return parameters[parameters.nunique(axis=1) > 1], table.set_axis(pd.MultiIndex.from_tuples(list(table.index), names=["part", "score"]))
 
-
+# %% ../../nbs/run/report.ipynb #6d29de55
 def _all_scores(record):
     "Every score of every part of a run: part, name, score."
     return [(part, key, score) for part, group in record["scores"].items() if isinstance(group, dict) and "hits_at_3" in group
             for key, score in group.items() if isinstance(score, dict) and score.get("value") is not None]
 
-
+# %% ../../nbs/run/report.ipynb #7ea2b8d0
 def _effective(record):
     "The parameters that the run's steps really had, paths left out."
     return {f"{step}: {name}": str(value) for step, entry in record["steps"].items()
@@ -257,14 +257,14 @@ def _effective(record):
 # %% ../../nbs/run/report.ipynb #c0b16a0c
 _COLOURS = {"significantly better": "more", "significantly worse": "less"}
 
-
+# %% ../../nbs/run/report.ipynb #fd4ef276
 def _cards(records, part):
     "For each score: its title, whether lower is better, and the score of each run that has it."
     of = lambda name: {run: group[name] for run, record in records.items() if isinstance(group := record["scores"].get(part), dict)
                        and (group.get(name) or {}).get("value") is not None}
     return [(title, name in LOWER_IS_BETTER, of(name)) for name, title in SCORE_NAMES.items() if of(name)]
 
-
+# %% ../../nbs/run/report.ipynb #9ab5c7c8
 def _pairs(run_dirs, names, part):
     "The paired differences of every run from the first, as the template wants them."
     pairs = []
