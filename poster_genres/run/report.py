@@ -22,20 +22,12 @@ from ..lib.comparison import FEW, paired_differences
 from ..lib.metrics import LOWER_IS_BETTER, SCORE_NAMES
 from ..lib.runs import STEPS, InputError, atomic_path, outputs_folder, read_json, read_run, read_table, run_states
 from .execution import clock
-from .pages import data_address, figure, frame, interval_text, notebook_body, percent, render, sections, with_captions
+from .pages import data_address, figure, frame, interval_text, notebook_body, render, sections, with_captions
 from .settings import step_parameters
 
 # %% ../../nbs/run/report.ipynb #bd528611
 SCORE_MEANINGS = {"hits_at_3": "genres that are right among three guesses, a movie", "any_at_3": "movies where one of three guesses is right",
                   "mean_average_precision": "is the right genre ahead? mean of the genres", "macro_f1": "yes or no, every genre counts the same"}
-
-
-def _score_table(scores):
-    "A row for each score: its value with the interval, its floor, its skill."
-    rows = [{"score": SCORE_NAMES.get(name, name.replace("_", " ")), "value": figure(score["value"]), "95 % interval": interval_text(score),
-             "constant floor": figure(score.get("floor")), "skill": "–" if name == "expected_calibration_error" else percent(score.get("skill"), True)}
-            for name, score in scores.items() if isinstance(score, dict) and score.get("value") is not None]
-    return pd.DataFrame(rows)
 
 # %% ../../nbs/run/report.ipynb #726b033b
 def _count_losses(step, status, kinds, examples):
@@ -121,42 +113,12 @@ def _front_page(run_dir):
     scores, steps, parameters = record["scores"], _step_rows(record, states), _parameter_table(record)
     seconds = [step["seconds"] or 0 for step in steps]
     genres = [item for item in (scores.get("genres") or {}).items() if item[1].get("value") is not None]
-    return render("front.html", record=record, state=state, facts=_facts(record), notices=_notices(record, states), verdict=render("verdict.html", scores=scores),
-                  names=SCORE_NAMES, meanings=SCORE_MEANINGS, lost_words=_in_words(lost), losses=lost.to_dict("records"), steps=steps,
-                  seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=_gallery(run_dir),
-                  pages={name: f"{step.notebook}.html" for name, step in STEPS.items()},
-                  scored={part: _score_table(group) for part, group in scores.items() if isinstance(group, dict) and "hits_at_3" in group},
-                  genres=sorted(genres, key=lambda item: -(item[1].get("skill") or 0)), given={name: _short(value) for name, value in record["parameters"].items()},
-                  parameters=parameters, changed=list(np.flatnonzero(parameters.value != parameters.default)),
-                  versions=pd.DataFrame(record["versions"].items(), columns=["package", "version"]))
-
-# %% ../../nbs/run/report.ipynb #a40c4e07
-def _facts(record):
-    "What stands under the title: profile, movies on their way, seed, commit, when."
-    steps = record["steps"]
-    way = [f"{figure(steps[name]['out'], 0)} {what}" for name, what in (("scraping", "links"), ("download", "posters"), ("manipulation", "movies in the sample"))
-           if "out" in steps.get(name, {})]
-    started = next((entry["started"][:16].replace("T", " ") for entry in steps.values() if "started" in entry), None)
-    return list(filter(None, [f"profile {record.get('profile', '–')}", " → ".join(way), f"seed {record['seed']}",
-                              f"commit {record['commit']}" if record["commit"] else "", f"started {started} UTC" if started else ""]))
-
-# %% ../../nbs/run/report.ipynb #4125d80d
-_THINGS = {"scraping": "row", "manipulation": "movie"}  # what a step loses; the others lose posters
-
-# %% ../../nbs/run/report.ipynb #8dc79456
-def _in_words(lost):
-    "What was lost, in half a sentence; empty when nothing was."
-    counts = lost.groupby(["step", "what happened"], sort=False)["how many"].sum()
-    return ", ".join(f"{count:,} {_THINGS.get(step, 'poster')}{'s' * (count != 1)} {status}" for (step, status), count in counts.items())
-
-# %% ../../nbs/run/report.ipynb #dea2eb05
-def _notices(record, states):
-    "What a reader must know first: errors, what could not be drawn, scores of an earlier state."
-    lines = [entry["error"] for entry in record["steps"].values() if entry.get("state") == "failed" and entry.get("error")]
-    lines += [f"{STEPS[name].notebook if name in STEPS else name}: {note}" for name, entry in record["steps"].items() for note in entry.get("notes", [])]
-    if record["scores"] and states["evaluation"] != "done":
-        lines.append(f"The scores are of an earlier state of this run: the step evaluation is {states['evaluation']}.")
-    return lines
+    return render("front.html", record=record, state=state, states=states, verdict=render("verdict.html", scores=scores), names=SCORE_NAMES,
+                  meanings=SCORE_MEANINGS, lost=lost.groupby(["step", "what happened"], sort=False)["how many"].sum().to_dict(), losses=lost.to_dict("records"),
+                  steps=steps, seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=_gallery(run_dir),
+                  notebooks={name: step.notebook for name, step in STEPS.items()}, genres=sorted(genres, key=lambda item: -(item[1].get("skill") or 0)),
+                  given={name: _short(value) for name, value in record["parameters"].items()}, parameters=parameters,
+                  changed=list(np.flatnonzero(parameters.value != parameters.default)), versions=pd.DataFrame(record["versions"].items(), columns=["package", "version"]))
 
 # %% ../../nbs/run/report.ipynb #c4537ecc
 def _step_page(notebook, entry, pages):
@@ -166,12 +128,9 @@ def _step_page(notebook, entry, pages):
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[([^\]]+)\]\(([\w./]+)\.ipynb\)", linked, cell.source)
     body = notebook_body(notebook)
-    facts = [entry.get("state"), f"{figure(entry.get('in'), 0)} in, {figure(entry['out'], 0)} out" if "out" in entry else None,
-             f"{figure(entry['seconds'], 1)} s of work" if "seconds" in entry else None, entry.get("error")]
     top = re.search(r"</h1>(\s*<blockquote>.*?</blockquote>)?", body, re.S)
     place = top.end() if top else 0
-    return render("step.html", top=Markup(body[:place]), rest=Markup(body[place:]), facts=list(filter(None, facts)), notes=entry.get("notes", []),
-                  sections=sections(body))
+    return render("step.html", top=Markup(body[:place]), rest=Markup(body[place:]), entry=entry, sections=sections(body))
 
 # %% ../../nbs/run/report.ipynb #419be3c9
 def _without_paths(body, run_dir):
