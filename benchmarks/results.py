@@ -27,9 +27,9 @@ from poster_genres.lib.calibration import choose_platt, load_predictor
 from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
-from poster_genres.evaluation import evaluated, thresholds_from
+from poster_genres.evaluation import evaluated
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, f1, hits_at_k, interval, log_loss,
+from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, choose_thresholds, f1, hits_at_k, interval, log_loss,
                                        mean_average_precision)
 from poster_genres.scraping import draw
 
@@ -188,8 +188,8 @@ def thresholds(run, draws=40, movies=894):
         validation, test = some(order[:movies]), some(order[movies:])
         scaling, _ = choose_platt(validation.truth, validation.probabilities, validation.weights)
         validation, test = (part._replace(probabilities=scaling(part.probabilities)) for part in (validation, test))
-        ways = {"by the truth": thresholds_from(validation), "by what is expected": thresholds_from(validation, expected=True),
-                "by the truth of the others": thresholds_from(test)}
+        ways = {"by the truth": choose_thresholds(*validation[1:]), "by what is expected": choose_thresholds(*validation[1:], expected=True),
+                "by the truth of the others": choose_thresholds(*test[1:])}
         found.append({way: float(f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
     found = pd.DataFrame(found)
     change = found.sub(found["by the truth"], axis=0)

@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 
-from poster_genres.lib.runs import STEPS
+from poster_genres.lib.recogniser import kept_path, recogniser_version
+from poster_genres.lib.runs import STEPS as ALL_STEPS, fingerprint, is_part, read_table
+from poster_genres.reading import read_words, readings_folder
 
 ROOT = Path(__file__).parent.parent
+STEPS = {name: files for name, files in ALL_STEPS.items() if is_part(name, {})}  # of a run that does not read
 QUICK = ["-p", "epochs", "2", "-p", "resamples", "100"]
 
 
@@ -45,6 +48,49 @@ def test_chain_ends_in_a_report(finished):
     assert done.stdout.splitlines()[-1] == f"report: {(run / 'report' / 'index.html').as_uri()}"
     for step in STEPS.values():
         assert (run / f"{step.notebook}.ipynb").exists() and (run / "report" / f"{step.notebook}.html").exists()
+
+
+@pytest.fixture(scope="module")
+def reader(finished, tmp_path_factory, cli):
+    "The same run, its posters read as well; of all but eight the cache knows already what stands on them: the movie's title."
+    run = tmp_path_factory.mktemp("readers") / "reader"
+    shutil.copytree(finished[0], run)
+    shutil.copytree(finished[0].parent / "cache", run.parent / "cache")
+    sample = read_table(run / "sample.parquet")
+    for path, title in list(zip(sample.path, sample.title))[8:]:
+        kept = kept_path(readings_folder(run, path), fingerprint(run / path), recogniser_version())
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps([[title, 0.9, 0.1, 0.7, 0.8, 0.1]]))
+    given = json.loads((run / "run.json").read_text())["parameters"]
+    return run, cli("run", "--archive", given["archive"], "--out", run, *QUICK, "-p", "reading", "words")
+
+
+def test_run_with_words_scores_every_way_to_ask(reader):
+    run, done = reader
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert [line.split()[0] for line in lines if "it is done" in line] == ["scraping", "download", "manipulation", "preprocessing", "cnn"]
+    scores, words = record(run)["scores"], read_words(run)
+    assert set(scores["ways"]) == {"picture", "words", "title", "poster", "picture_and_title", "poster_and_title"}
+    assert scores["ways"]["picture"]["log_loss"] == scores["test"]["log_loss"], "the picture is asked as before"
+    assert scores["gains"]["poster_and_title"]["against"] == "poster" and scores["gains"]["poster"]["scores"]["log_loss"]["low"] is not None
+    assert set(words.imdb_id) == set(read_table(run / "sample.parquet").imdb_id) and (words.status == "read").mean() > 0.8
+    assert {"ways.png", "gains.png", "words_better.jpg"} <= {path.name for path in (run / "evaluation").iterdir()}
+    page = BeautifulSoup((run / "report" / "06_evaluation.html").read_text(encoding="utf-8"), "html.parser").text
+    assert "poster and title" in page.replace("_", " ") and (run / "report" / "04a_reading.html").exists()
+
+
+def test_predictor_of_such_a_run_reads(reader, archive, quick_cli):
+    run, _ = reader
+    poster = sorted((archive / "posters").glob("*.jpg"))[5]
+    asked = ("predict", poster, "--predictor", run, "--json")
+    looked, titled, read = (json.loads(quick_cli(*asked, *more).stdout) for more in (["--no-words"], ["--no-words", "--title", "A Documentary"], []))
+    assert "words" not in looked and "words" not in titled and titled["title"] == "A Documentary" and isinstance(read["words"], list)
+    assert looked["genres"] != titled["genres"] and {genre["name"] for genre in read["genres"]} == {genre["name"] for genre in looked["genres"]}
+    shown = quick_cli("predict", poster, "--predictor", run).stdout
+    assert "  reads: " in shown
+    refused = quick_cli("predict", poster, "--predictor", run, "--titles", archive / "movies_metadata.csv")
+    assert refused.returncode == 2 and "expected file and title" in refused.stderr
 
 
 def test_record_says_what_was_done(finished):

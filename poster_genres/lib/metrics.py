@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['SCORE_NAMES', 'LOWER_IS_BETTER', 'FEWEST_MOVIES', 'weighted_mean', 'top_k', 'hits_at_k', 'any_at_k',
-           'average_precision', 'mean_average_precision', 'f1', 'best_threshold', 'genre_thresholds', 'log_loss',
-           'brier', 'expected_calibration_error', 'constant_prior', 'Part', 'Thresholds', 'choose_thresholds',
-           'all_scores', 'best_possible', 'in_resamples', 'bootstrap_weights', 'basic_interval', 'interval', 'skill',
-           'entry', 'score_card', 'genre_card']
+           'average_precision', 'mean_average_precision', 'f1', 'best_threshold', 'genre_thresholds', 'logits',
+           'log_loss', 'brier', 'expected_calibration_error', 'constant_prior', 'Part', 'Thresholds',
+           'choose_thresholds', 'all_scores', 'best_possible', 'in_resamples', 'bootstrap_weights', 'basic_interval',
+           'interval', 'skill', 'entry', 'score_card', 'genre_card']
 
 # %% ../../nbs/lib/metrics.ipynb #e8540574
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logit
 
 # %% ../../nbs/lib/metrics.ipynb #001b08ac
 def _weights(weights, movies):
@@ -139,6 +140,13 @@ def genre_thresholds(
     return np.array([best_threshold("micro", y_true[:, [genre]], y_prob[:, [genre]], weights)
                      if y_true[:, genre].any() else common for genre in range(y_true.shape[1])])
 
+# %% ../../nbs/lib/metrics.ipynb #c98e5986
+def logits(
+    y_prob: np.ndarray,  # of any shape
+) -> np.ndarray:
+    "The log-odds (logits) of the probabilities, none beyond plus or minus 14."
+    return logit(np.clip(np.asarray(y_prob, float), 1e-6, 1 - 1e-6))
+
 # %% ../../nbs/lib/metrics.ipynb #b96cb0fe
 def log_loss(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
@@ -205,10 +213,13 @@ def choose_thresholds(
     y_true: np.ndarray,  # movies x genres of the validation part
     y_prob: np.ndarray,  # movies x genres
     weights: np.ndarray | None = None,  # one weight a movie
+    expected: bool = False,  # whether its probabilities are calibrated, so that expected F1 can be used
 ) -> Thresholds:
-    "The thresholds with the best F1 on these movies."
+    "The thresholds with the best F1 on these movies, those of the genres with the best expected F1; 0.5 without movies."
+    if not len(y_true):
+        return Thresholds(np.full(y_true.shape[1], 0.5), 0.5, 0.5)
     common = (best_threshold(average, y_true, y_prob, weights) for average in ("micro", "samples"))
-    return Thresholds(genre_thresholds(y_true, y_prob, weights), *common)
+    return Thresholds(genre_thresholds(y_prob if expected else y_true, y_prob, weights), *common)
 
 # %% ../../nbs/lib/metrics.ipynb #20fe4d4f
 def all_scores(

@@ -6,9 +6,9 @@
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
            'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
-           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'read_run',
-           'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked', 'run_states',
-           'step']
+           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
+           'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
+           'is_locked', 'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -344,18 +344,39 @@ class StepFiles(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     path_parameters: tuple[str, ...] = ()
+    inputs_by_reading: dict[str, tuple[str, ...]] = {}  # more inputs, by the run's parameter `reading`
+    reading: str = ""  # the step is part of a run only when its parameter `reading` has this value
 
 # %% ../../nbs/lib/runs.ipynb #492fe318
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
+_TITLES = ("movies.parquet", "sample.parquet")
 STEPS = {
     "scraping": StepFiles("01_scraping", (), ("movies.parquet",), ("archive", "catalogue")),
     "download": StepFiles("02_download", ("movies.parquet",), ("posters.parquet", "attempts.parquet"), ("archive", "catalogue")),
     "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet")),
     "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), (*_DATASET, "dataset/images.json", "dataset/failed.json")),
+    "reading": StepFiles("04a_reading", ("sample.parquet",), ("words.parquet",), reading="words"),
     "cnn": StepFiles("05_cnn", _DATASET, ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
     "evaluation": StepFiles("06_evaluation", ("model/model.keras", *_DATASET),
-                            ("evaluation/scores.json", "evaluation/predictions.parquet", "evaluation/predictor.keras")),
+                            ("evaluation/scores.json", "evaluation/predictions.parquet", "evaluation/predictor.keras"), (),
+                            {"title": _TITLES, "words": (*_TITLES, "words.parquet")}),
 }
+
+# %% ../../nbs/lib/runs.ipynb #236f777f
+def is_part(
+    name: str,  # the step, one of `STEPS`
+    parameters: dict,  # the run's
+) -> bool:
+    "Return whether a run with these parameters does the step: one that reads posters only when it is asked for."
+    return STEPS[name].reading in ("", parameters.get("reading", "none"))
+
+# %% ../../nbs/lib/runs.ipynb #39da3583
+def inputs_of(
+    name: str,  # the step, one of `STEPS`
+    parameters: dict,  # the step's
+) -> tuple[str, ...]:
+    "Return what the step reads, as paths inside the run folder."
+    return STEPS[name].inputs + STEPS[name].inputs_by_reading.get(str(parameters.get("reading")), ())
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
 _text, _object, _number = {"type": "string"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
@@ -439,7 +460,7 @@ def made_from(
     parameters: dict,  # the step's effective parameters
 ) -> dict:
     "What the step's result depends on: the fingerprints of its inputs and of its source, and its parameters."
-    inputs = {path: fingerprint(Path(run_dir, path)) for path in STEPS[name].inputs}
+    inputs = {path: fingerprint(Path(run_dir, path)) for path in inputs_of(name, parameters)}
     for parameter in STEPS[name].path_parameters:
         if path := parameters.get(parameter):
             inputs[parameter] = fingerprint(path)
@@ -454,8 +475,8 @@ def is_intact(
     entry = read_run(run_dir)["steps"].get(name, {})
     if entry.get("state") != "done":
         return False
-    read = entry.get("made_from", {}).get("inputs", {})
-    files = {path: read.get(path) for path in STEPS[name].inputs} | entry.get("outputs", {})
+    made = entry.get("made_from", {})
+    files = {path: made.get("inputs", {}).get(path) for path in inputs_of(name, made.get("parameters") or {})} | entry.get("outputs", {})
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
 # %% ../../nbs/lib/runs.ipynb #d039fcbf
@@ -492,10 +513,10 @@ def run_states(
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
     dead = record["state"] == "running" and not is_locked(run_dir)
-    for name, here in STEPS.items():
+    for name in (name for name in STEPS if is_part(name, record["parameters"])):
         entry = record["steps"].get(name, {})
         read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
-        changed = any(read.get(path) != made[path] for path in here.inputs if path in made and path in read)
+        changed = any(digest != made[path] for path, digest in read.items() if path in made)
         stale = state == "done" and (changed or "outdated" in states.values())
         states[name] = "outdated" if stale else "interrupted" if dead and state == "running" else state
         made |= entry.get("outputs", {})
@@ -525,7 +546,7 @@ def _do_step(function, name, arguments, run_dir, parameters):
     "The record of the step, after its function was called if that was needed."
     if is_done(run_dir, name, parameters):
         return read_run(run_dir)["steps"][name] | {"skipped": True}
-    for path in STEPS[name].inputs:
+    for path in inputs_of(name, parameters):
         if not (run_dir / path).exists():
             raise InputError(f"step {name}: {run_dir / path} does not exist, run the steps before it first")
     sources = made_from(run_dir, name, parameters)

@@ -22,7 +22,7 @@ import nbformat
 
 from ..demo.archive import demo_archive
 from ..lib.catalogue import find_catalogue, find_posters, read_catalogue
-from ..lib.runs import (STEPS, InputError, PosterGenresError, check_choice, disk_errors, is_done, locked, notebooks_folder, outputs_folder,
+from ..lib.runs import (STEPS, InputError, PosterGenresError, check_choice, disk_errors, is_done, is_part, locked, notebooks_folder, outputs_folder,
                                     read_run, reason, run_states, update_run)
 from .execution import KEEP_MEMORY, Terminal, execute_notebook, is_strict, without_tests
 from .settings import check_parameters, notebook_parameters, read_profile
@@ -48,7 +48,8 @@ def check_in_step(
 
 # %% ../../nbs/run/pipeline.ipynb #38aa58bf
 _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; whether the latter lie in the cache
-    "scraping": (2_000_000, 8_000, True), "download": (4_000_000, 16_000, True), "cnn": (80_000_000, 0, False), "evaluation": (30_000_000, 500, False),
+    "scraping": (2_000_000, 8_000, True), "download": (4_000_000, 16_000, True), "reading": (4_000_000, 4_000, True), "cnn": (80_000_000, 0, False),
+    "evaluation": (30_000_000, 500, False),
 }
 
 # %% ../../nbs/run/pipeline.ipynb #cbff2665
@@ -152,8 +153,10 @@ def plan_run(
     "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when one before it does."
     for option, step in (("--from", first), ("--to", last)):
         check_choice(option, step, ("", *STEPS))
+        if step and not is_part(step, parameters):
+            raise InputError(f"step {step} is part of a run only with -p reading {STEPS[step].reading}")
     rows, running, asked, before = [], False, True, read_run(run_dir)["steps"]
-    for step in STEPS:
+    for step in (step for step in STEPS if is_part(step, parameters)):
         running = asked and (running or step == first or _must_run(step, run_dir, parameters))
         rows.append({"step": step, "does": "run" if running else "nothing, it is done" if asked else "not asked for",
                      "seconds": before.get(step, {}).get("notebook_seconds") if running else None,

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from ..lib.comparison import FEW, paired_differences
 from ..lib.metrics import LOWER_IS_BETTER, SCORE_NAMES
-from ..lib.runs import STEPS, InputError, atomic_path, outputs_folder, read_json, read_run, read_table, run_states
+from ..lib.runs import STEPS, InputError, atomic_path, is_part, outputs_folder, read_json, read_run, read_table, run_states
 from .execution import clock
 from .pages import data_address, figure, frame, interval_text, notebook_body, render, sections, with_captions
 from .settings import step_parameters
@@ -65,13 +65,18 @@ def losses(
     return table.assign(grave=grave).sort_values(["grave", "how many"], ascending=[True, False], kind="stable", ignore_index=True).drop(columns="grave")
 
 # %% ../../nbs/run/report.ipynb #8cee5098
+def _step_title(name):
+    "The step with the number of its notebook, such as 4a reading."
+    return f"{STEPS[name].notebook.split('_')[0].lstrip('0')} {name}"
+
+
 def _step_rows(record, states):
     "For each step: its name, its page where it has one, its state, what went in and came out, its time, its memory."
     rows = []
-    for number, (name, step) in enumerate(STEPS.items(), 1):
+    for name, step in ((name, step) for name, step in STEPS.items() if is_part(name, record["parameters"])):
         entry, state = record["steps"].get(name, {}), states.get(name, "to do")
         page = f"{step.notebook}.html" if "notebook_seconds" in entry or state == "failed" else ""
-        rows.append({"name": f"{number} {name}", "page": page, "state": state, "in": entry.get("in"), "out": entry.get("out"), "work": entry.get("seconds"),
+        rows.append({"name": _step_title(name), "page": page, "state": state, "in": entry.get("in"), "out": entry.get("out"), "work": entry.get("seconds"),
                      "seconds": entry.get("notebook_seconds") or entry.get("seconds"), "memory": entry.get("peak_memory_mb")})
     return rows
 
@@ -163,7 +168,7 @@ def write_report(
     run_dir = Path(run_dir)
     record, name, folder = read_run(run_dir), run_dir.absolute().name, run_dir / "report"
     there = {name: entry.notebook for name, entry in STEPS.items() if (run_dir / f"{entry.notebook}.ipynb").exists()}
-    links = {"Overview": "index.html"} | {f"{number} {name}": f"{there[name]}.html" for number, name in enumerate(STEPS, 1) if name in there}
+    links = {"Overview": "index.html"} | {_step_title(name): f"{notebook}.html" for name, notebook in there.items()}
     for one, notebook in there.items():
         if step in (None, one):
             body = _step_page(nbformat.read(run_dir / f"{notebook}.ipynb", 4), record["steps"].get(one, {}), set(there.values()))
