@@ -32,7 +32,7 @@ from poster_genres.lib.explanations import by_group, decades, number_of_genres
 from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
 from poster_genres.evaluation import evaluated
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, choose_thresholds, hits_at_k, interval, log_loss, macro_f1,
+from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, choose_thresholds, f1, hits_at_k, interval, log_loss,
                                        mean_average_precision)
 from poster_genres.scraping import draw
 
@@ -220,7 +220,7 @@ def thresholds(run, draws=40, movies=894):
         validation, test = (part._replace(probabilities=scaling(part.probabilities)) for part in (validation, test))
         ways = {"by the truth": choose_thresholds(*validation[1:]), "by what is expected": choose_thresholds(*validation[1:], expected=True),
                 "by the truth of the others": choose_thresholds(*test[1:])}
-        found.append({way: float(macro_f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
+        found.append({way: float(f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
     found = pd.DataFrame(found)
     change = found.sub(found["by the truth"], axis=0)
     rows = {"macro_f1": found.mean(), "spread": found.std(), "change": change.mean(), "low": change.quantile(0.025), "high": change.quantile(0.975)}

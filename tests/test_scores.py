@@ -41,11 +41,11 @@ def test_f1(case, threshold):
     known = y_true.any(0)
     theirs = lambda average, columns=slice(None): metrics.f1_score(
         y_true[:, columns], y_pred[:, columns], average=average, sample_weight=weights, zero_division=0)
-    np.testing.assert_allclose(ours.micro_f1(y_true, y_pred, weights), theirs("micro") if y_true.shape[1] > 1 else theirs("binary"), **exactly)
+    np.testing.assert_allclose(ours.f1(y_true, y_pred, weights, "micro"), theirs("micro") if y_true.shape[1] > 1 else theirs("binary"), **exactly)
     if known.sum() > 1:
-        np.testing.assert_allclose(ours.macro_f1(y_true, y_pred, weights), theirs("macro", known), **exactly)
+        np.testing.assert_allclose(ours.f1(y_true, y_pred, weights, "macro"), theirs("macro", known), **exactly)
     if y_true.shape[1] > 1:
-        np.testing.assert_allclose(ours.sample_f1(y_true, y_pred, weights), theirs("samples"), **exactly)
+        np.testing.assert_allclose(ours.f1(y_true, y_pred, weights, "samples"), theirs("samples"), **exactly)
 
 
 @settings(deadline=None, derandomize=True)
