@@ -463,7 +463,7 @@ def test_offline_repeats_both_steps_byte_for_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(ClientPolicy, "__new__", impatient(ClientPolicy.__new__))
     scrape(tmp_path / "runs" / "online", **options), download(tmp_path / "runs" / "online", archive=archive)
     for module in (scraping, download_module):
-        monkeypatch.setattr(module, "stand_in", lambda *args: pytest.fail("a server was started"))
+        monkeypatch.setattr(module, "stand_in", lambda *args, **options: pytest.fail("a server was started"))
     monkeypatch.setattr(socket, "create_connection", lambda *args: pytest.fail("a connection was opened"))
     scrape(tmp_path / "runs" / "offline", offline=True, **options), download(tmp_path / "runs" / "offline", archive=archive, offline=True)
     for name in ("movies.parquet", "posters.parquet", "attempts.parquet"):
@@ -519,7 +519,7 @@ def test_a_port_that_is_taken_is_one_line(archive):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} cannot be used"):
             StandInServer(index_archive(archive), port)
-        done = subprocess.run([sys.executable, "-m", "poster_genres.demo.server", archive, "--port", str(port)],
+        done = subprocess.run([sys.executable, "-m", "poster_genres.run.cli", "serve-archive", archive, "--port", str(port)],
                               check=False, capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
 
