@@ -282,9 +282,9 @@ def validation_scores(
 ) -> dict[str, float]:
     "The network's watched scores on the validation part, each with its floor; nan without a validation poster."
     rows = dataset.rows("validation")
-    answers = {"": predict_rows(model, dataset.images, rows), "_floor": np.tile(dataset.prior(), (len(rows), 1))}
+    predicted = {"": predict_rows(model, dataset.images, rows), "_floor": np.tile(dataset.prior(), (len(rows), 1))}
     return {name + kind: float(score(dataset.genres[rows], y_prob, dataset.repeats(rows))) if len(rows) else math.nan
-            for kind, y_prob in answers.items() for name, score in WATCHED.items()}
+            for kind, y_prob in predicted.items() for name, score in WATCHED.items()}
 
 # %% ../nbs/05_cnn.ipynb #50284ca7
 def best_epoch(

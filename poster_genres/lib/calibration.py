@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['AT_ONCE', 'LEAST_SLOPE', 'SHRINKAGES', 'FEWEST_TO_CALIBRATE', 'logistic_regression', 'PlattScaling', 'logits',
-           'fit_platt', 'cross_validated_loss', 'choose_platt', 'CalibratedOutput', 'make_predictor', 'save_predictor',
-           'load_predictor']
+           'fit_platt', 'choose_platt', 'CalibratedOutput', 'make_predictor', 'save_predictor', 'load_predictor']
 
 # %% ../../nbs/lib/calibration.ipynb #fbfd15b6
 from pathlib import Path
@@ -80,35 +79,28 @@ def fit_platt(
     shrinkage: float,  # the penalty, in posters; infinite: one slope and one shift for all genres
 ) -> PlattScaling:
     "The scaling with the smallest log-loss on these movies plus the penalty, and no slope below `LEAST_SLOPE`."
-    given, weights, genres = logits(y_prob), weights[:, None].astype(float), y_true.shape[1]
-    pooled, penalty = np.isinf(shrinkage), 0.0 if np.isinf(shrinkage) else shrinkage
+    genres, given, counts = y_true.shape[1], logits(y_prob), weights[:, None].astype(float)
+    if np.isinf(shrinkage):  # all genres are one
+        common = fit_platt(y_true.reshape(-1, 1), y_prob.reshape(-1, 1), np.repeat(weights, genres), 0.0)
+        return PlattScaling(*(np.repeat(number, genres) for number in common))
+    penalties = shrinkage * np.array([[10.0], [1.0]])  # of slopes and of shifts
 
     def loss(flat):
-        slope, shift = flat[:2]
-        slopes, shifts = (slope, 0.0) if pooled else (flat[2:2 + genres], flat[2 + genres:])
-        found, away = slopes * given + shift + shifts, penalty * (slopes - slope)
-        wrong = weights * (expit(found) - y_true)
-        by_slope, by_shift = (wrong * given).sum(0), wrong.sum(0)
-        value = (weights * (np.logaddexp(0, found) - y_true * found)).sum() + np.sum(10 * away * (slopes - slope) + penalty * shifts ** 2) / 2
-        own = np.zeros(2 * genres) if pooled else np.r_[by_slope + 10 * away, by_shift + penalty * shifts]
-        return value, np.r_[by_slope.sum() if pooled else -10 * away.sum(), by_shift.sum(), own]
+        slopes, shifts = both = flat.reshape(2, genres)
+        own, found = both - both.mean(1, keepdims=True), slopes * given + shifts
+        wrong = counts * (expit(found) - y_true)
+        value = (counts * (np.logaddexp(0, found) - y_true * found)).sum() + (penalties * own**2).sum() / 2
+        return value, (np.stack([(wrong * given).sum(0), wrong.sum(0)]) + penalties * own).ravel()
 
-    least = [(LEAST_SLOPE, None), (None, None)] + [(LEAST_SLOPE, None)] * genres + [(None, None)] * genres
-    found = minimize(loss, np.r_[1.0, 0.0, np.ones(genres), np.zeros(genres)], jac=True, method="L-BFGS-B", bounds=least).x
-    return PlattScaling(np.full(genres, found[0]) if pooled else found[2:2 + genres], found[1] + (np.zeros(genres) if pooled else found[2 + genres:]))
+    least = [(LEAST_SLOPE, None)] * genres + [(None, None)] * genres
+    return PlattScaling(*minimize(loss, np.repeat([1.0, 0.0], genres), jac=True, method="L-BFGS-B", bounds=least).x.reshape(2, genres))
 
 # %% ../../nbs/lib/calibration.ipynb #67638b15
 SHRINKAGES = (np.inf, 100.0, 30.0, 10.0, 3.0)
 FEWEST_TO_CALIBRATE = 50  # validation movies
 
 
-def cross_validated_loss(
-    y_true: np.ndarray,  # validation movies x genres
-    y_prob: np.ndarray,  # movies x genres
-    weights: np.ndarray,  # how often each movie counts
-    shrinkage: float,  # as in `fit_platt`
-    folds: int = 5,  # parts
-) -> float:
+def _cross_validated_loss(y_true, y_prob, weights, shrinkage, folds=5):
     "The log-loss of scalings on movies that they were not fitted to."
     fold, scaled = np.arange(len(y_true)) % folds, np.empty(y_prob.shape)
     for number in range(folds):
@@ -126,7 +118,7 @@ def choose_platt(
     unchanged = PlattScaling(np.ones(y_true.shape[1]), np.zeros(y_true.shape[1]))
     if len(y_true) < FEWEST_TO_CALIBRATE:
         return unchanged, {}
-    tried = {f"shrinkage {shrinkage:g}": cross_validated_loss(y_true, y_prob, weights, shrinkage) for shrinkage in SHRINKAGES}
+    tried = {f"shrinkage {shrinkage:g}": _cross_validated_loss(y_true, y_prob, weights, shrinkage) for shrinkage in SHRINKAGES}
     tried["none"] = float(log_loss(y_true, y_prob, weights))
     best = min(tried, key=tried.get)
     return unchanged if best == "none" else fit_platt(y_true, y_prob, weights, float(best.split()[1])), tried
