@@ -354,7 +354,7 @@ def plot_history(
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 
-# %% ../nbs/05_cnn.ipynb #8abd4daf
+# %% ../nbs/05_cnn.ipynb #fe7174e7
 def _clocks():
     "Seconds of the clock and of the processor."
     return np.array([time.perf_counter(), time.process_time()])
@@ -365,7 +365,7 @@ def _record(number, epoch, loss, model, dataset, started):
     took = dict(zip(("seconds", "cpu_seconds"), (_clocks() - started).round(2).tolist()))
     return {"round": number, "epoch": epoch, "loss": float(loss)} | validation_scores(model, dataset) | took
 
-
+# %% ../nbs/05_cnn.ipynb #8abd4daf
 class TrainingProgress(keras.callbacks.Callback):
     "Follows the moving average; after every epoch scores the validation part with it, keeps the best weights and saves the state."
 
@@ -498,8 +498,9 @@ def training_counts(
 ) -> dict:
     "What the run's record says of a training: rounds, the last round's epochs, the one kept, weights, multiply-adds, processor time."
     last = [record for record in history if record["round"] == history[-1]["round"]]
-    return {"out": 1, "distillation_rounds": last[0]["round"], "epochs": last[-1]["epoch"], "kept_epoch": last[best_epoch(last, recipe)]["epoch"], "weights": model.count_params(),
-            "multiply_adds": multiply_adds(model), "cpu_seconds": round(sum(record["cpu_seconds"] for record in history), 1)}
+    return {"out": 1, "distillation_rounds": last[0]["round"], "epochs": last[-1]["epoch"], "kept_epoch": last[best_epoch(last, recipe)]["epoch"],
+            "weights": model.count_params(), "multiply_adds": multiply_adds(model),
+            "cpu_seconds": round(sum(record["cpu_seconds"] for record in history), 1)}
 
 # %% ../nbs/05_cnn.ipynb #f457728a
 @step("cnn")
