@@ -85,7 +85,7 @@ def _strong(images, random):
     "The posters shifted, mirrored, zoomed and stretched; half of them lose a rectangle."
     return random_erasing(shift_and_mirror(images, random, zoom=0.12), random)
 
-
+# %% ../nbs/05_cnn.ipynb #2d1fbcd9
 AUGMENTATIONS = {  # f(posters of a batch, their targets, random numbers) -> posters, targets
     "none": lambda images, targets, random: (images, targets),
     "light": lambda images, targets, random: (shift_and_mirror(images, random), targets),
@@ -229,10 +229,9 @@ def frozen_features(
     "Features (float16) of the training posters as they are, mirrored, and of the validation posters; computed once."
     if saved := read_arrays(path, origin):
         return saved
-    base, train, images = features_of(model), dataset.rows("train"), dataset.images
-    found = {"plain": predict_rows(base, images, train), "mirrored": predict_rows(base, images[:, :, ::-1], train),
-             "validation": predict_rows(base, images, dataset.rows("validation"))}
-    found = {name: array.astype("float16") for name, array in found.items()}
+    base, images, train, validation = features_of(model), dataset.images, dataset.rows("train"), dataset.rows("validation")
+    asked = {"plain": (images, train), "mirrored": (images[:, :, ::-1], train), "validation": (images, validation)}
+    found = {name: predict_rows(base, *posters).astype("float16") for name, posters in asked.items()}
     write_arrays(path, origin, **found)
     return found
 
@@ -295,7 +294,7 @@ def best_epoch(
     scores = [record["mean_average_precision"] for record in history]
     return int(np.argmax(scores)) if recipe.modern and not math.isnan(scores[-1]) else len(scores) - 1
 
-
+# %% ../nbs/05_cnn.ipynb #ac631078
 def should_stop(
     history: list[dict],  # records of epochs
     recipe: Recipe,  # how many epochs, and how much patience
@@ -328,7 +327,7 @@ class TrainingState:
             for variable, array in zip(_variables(model), now, strict=True):
                 variable.assign(array)
 
-
+# %% ../nbs/05_cnn.ipynb #70585d0f
 def _variables(model):
     "All that changes in training, the state of the random numbers included."
     return [*model.variables, *model.optimizer.variables]
@@ -432,7 +431,7 @@ def _digest(value):
     "A fingerprint of anything that JSON can hold."
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
-
+# %% ../nbs/05_cnn.ipynb #7c950a1c
 def train_round(
     folder: str | Path,  # `model/` of the run
     dataset: Dataset,  # the posters
