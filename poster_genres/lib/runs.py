@@ -8,7 +8,7 @@ __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'St
            'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
            'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
            'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
-           'is_locked', 'run_states', 'step']
+           'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -493,13 +493,10 @@ def is_done(
     return made == made_from(run_dir, name, known | {key: value for key, value in parameters.items() if key in known})
 
 # %% ../../nbs/lib/runs.ipynb #8d3b61ce
-def is_locked(
-    run_dir: str | Path,  # the run's folder
-    who: str = "run",  # as in `locked`
-) -> bool:
-    "Return whether a process is in such a block just now."
+def _is_locked(run_dir):
+    "Whether a process is at work in the run just now."
     try:
-        with locked(run_dir, who):
+        with locked(run_dir):
             return False
     except InputError:
         return True
@@ -512,7 +509,7 @@ def run_states(
 ) -> tuple[str, dict[str, str]]:
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
-    dead = record["state"] == "running" and not is_locked(run_dir)
+    dead = record["state"] == "running" and not _is_locked(run_dir)
     for name in (name for name in STEPS if is_part(name, record["parameters"])):
         entry = record["steps"].get(name, {})
         read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
