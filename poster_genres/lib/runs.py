@@ -216,6 +216,13 @@ def _source(module):
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
 
+@functools.cache
+def _imports(source, package):
+    "The modules of this package that a source imports, where `package` are the names of the folders that it lies in."
+    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level and node.module)
+    return {".".join([*package[:len(package) - node.level + 1], node.module]) for node in found}
+
+# %% ../../nbs/lib/runs.ipynb #c2a8f9a5
 def imported_modules(
     module: str,  # a module of this package, such as "scraping" or "lib.client"
 ) -> set[str]:
@@ -223,10 +230,7 @@ def imported_modules(
     found, waiting = set(), {module}
     while waiting:
         found.add(name := waiting.pop())
-        for node in ast.walk(ast.parse(_source(name))):
-            if isinstance(node, ast.ImportFrom) and node.level and node.module:
-                waiting.add(".".join([*name.split(".")[:-node.level], node.module]))
-        waiting -= found
+        waiting = (waiting | _imports(_source(name), tuple(name.split(".")[:-1]))) - found
     return found
 
 # %% ../../nbs/lib/runs.ipynb #bf01c43b
