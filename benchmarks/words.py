@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poster_genres.lib.catalogue import multi_hot
+from poster_genres.lib.genres import multi_hot
 from poster_genres.lib.images import pixels
 from poster_genres.lib.metrics import (
     bootstrap_weights, choose_thresholds, hits_at_k, log_loss, macro_f1, mean_average_precision, basic_interval)

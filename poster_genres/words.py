@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from .lib.runs import InputError
-from .lib.catalogue import multi_hot
+from .lib.genres import multi_hot
 from .lib.metrics import log_loss
 from .lib.ngrams import text_features, words_of
 

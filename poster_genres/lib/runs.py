@@ -253,7 +253,8 @@ def _schema(columns):
 
 TABLES = {name: _schema(columns) for name, columns in {
     "movies": "row int32!, imdb_id text, title text, year int16, genres names, poster_name text, poster_link text, source text,"
-              "layout text, status text!, reason text",
+              "layout text, status text!, reason text, original_title text",
+    "unused": "path text!, reason text!",
     "posters": "imdb_id text!, poster_link text, path text, sha256 text, phash text, bytes int64, width int32, height int32,"
                "mode text, status text!, reason text, attempts int16, kept text",
     "attempts": "poster_link text!, attempt int16!, http_status int16!, reason text, bytes int64, seconds float64, sha256 text,"
@@ -263,7 +264,7 @@ TABLES = {name: _schema(columns) for name, columns in {
     "index": "imdb_id text!, title text, year int16, path text!, part text!, repeats int16!, weight float32!",
     "predictions": "imdb_id text!, part text!, genres names!, predicted names!, probabilities floats!",
 }.items()}
-DEFAULTS = {"weight": 1.0}  # columns that may be left out when a table is written, and what they hold then
+DEFAULTS = {"weight": 1.0, "original_title": None}  # columns that may be left out when a table is written, and what they hold then
 
 # %% ../../nbs/lib/runs.ipynb #c1495561
 def write_table(
@@ -369,9 +370,9 @@ class StepFiles(NamedTuple):
 
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
 STEPS = {
-    "scraping": StepFiles("01_scraping", (), ("movies.parquet",), ("archive", "catalogue")),
+    "scraping": StepFiles("01_scraping", (), ("movies.parquet", "unused.parquet"), ("archive", "catalogue")),
     "download": StepFiles("02_download", ("movies.parquet",), ("posters.parquet", "attempts.parquet"), ("archive", "catalogue")),
-    "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet")),
+    "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet"), ("train_only",)),
     "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), (*_DATASET, "dataset/images.json", "dataset/failed.json")),
     "cnn": StepFiles("05_cnn", _DATASET, ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
     "evaluation": StepFiles("06_evaluation", ("model/model.keras", *_DATASET),
@@ -380,7 +381,7 @@ STEPS = {
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
 _text, _object, _number = {"type": "string"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
-_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "outputs": _object} | {
+_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text}, "outputs": _object} | {
     name: _number for name in ("in", "out", "seconds", "notebook_seconds", "peak_memory_mb")} | {
     "made_from": _object | {"properties": {"inputs": _object, "parameters": _object}}}
 _SCORES = {"properties": dict.fromkeys(("value", "low", "high", "floor", "skill", "movies"), _number), "additionalProperties": {"$ref": "#/$defs/scores"}}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'RENAMED', 'REMOVED', 'SIZES', 'KEEP_MEMORY', 'step_parameters', 'choices', 'bounds', 'convert',
            'check_name', 'check_parameters', 'read_profile', 'exported_cells', 'check_in_step', 'step_bytes',
-           'count_movies', 'without_tests', 'kernel_environment', 'execute_notebook', 'clock', 'Terminal',
+           'understand_data', 'without_tests', 'kernel_environment', 'execute_notebook', 'clock', 'Terminal',
            'notebook_parameters', 'notebook_fingerprint', 'must_run', 'versions', 'commit', 'resolve', 'check_disk',
            'check_step', 'plan_run', 'Plan', 'prepare', 'run_step', 'forget', 'run_chain']
 
@@ -37,7 +37,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from ..demo.archive import demo_archive
-from ..lib.catalogue import find_catalogue, find_posters, read_catalogue
+from ..lib.archives import open_archive
 from ..lib.runs import (STEPS, InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, disk_errors, is_done,
                                     locked, notebooks_folder, outputs_folder, printable, read_run, reason, run_states, update_run)
 from ..scraping import check_overlap
@@ -189,17 +189,15 @@ def step_bytes(
     return {"run": fixed + (0 if cached else each * movies), "cache": each * movies if cached else 0}
 
 # %% ../../nbs/run/pipeline.ipynb #83967899
-def count_movies(
-    archive: str,  # the archive's folder, or ""
-    catalogue: str,  # the catalogue's path, or "" for the archive's own
-    limit: int = 0,  # a number of movies, 0 for all
-) -> int:
-    "Return how many movies a run takes, roughly, and at most `limit`. Raises `InputError` for data that step 1 refuses."
-    table = read_catalogue(find_catalogue(archive, catalogue))
-    posters = find_posters(archive) if archive else None
-    check_overlap(table, posters)
-    movies = len(table) if posters is None else len(posters)
-    return min(movies, limit) if limit > 0 else movies
+def understand_data(
+    parameters: dict,  # of the run: archive, catalogue, columns, posters and limit, where they are set
+) -> tuple[int, list[str]]:
+    "Return how many movies a run takes, roughly, and what was understood of its data, in lines. Raises `InputError` for data that step 1 refuses."
+    found = open_archive(*(parameters.get(name) or "" for name in ("archive", "catalogue", "columns", "posters")))
+    check_overlap(found.movies, found.posters)
+    usable = found.movies.imdb_id[found.movies.reason.isna()]
+    movies = len(usable) if found.posters is None else int(usable.isin(set(found.posters)).sum())
+    return min(movies, parameters.get("limit") or movies), found.lines()
 
 # %% ../../nbs/run/pipeline.ipynb #5137fa0e
 class _Client(PapermillNotebookClient):
@@ -408,7 +406,7 @@ def commit() -> str | None:
     return said.stdout.strip() or None
 
 # %% ../../nbs/run/pipeline.ipynb #3ada9a35
-_PATHS = ("archive", "catalogue", "posters", "cache")
+_PATHS, _FILES = ("archive", "catalogue", "posters", "cache"), ("backbone_weights", "train_only")
 
 
 def resolve(
@@ -432,10 +430,10 @@ def resolve(
     known = {name for step in STEPS for name in step_parameters(step)} | {"cache"}
     if unknown := [OPTIONS[name] for name in given if name not in known]:
         raise InputError(f"{unknown[0]} is an option that no step has: leave it out")
-    if (weights := merged.get("backbone_weights")) and not Path(weights).is_file():
-        raise InputError(f"parameter backbone_weights is {weights!r}: there is no such file")
+    if wrong := [name for name in _FILES if merged.get(name) and not Path(merged[name]).is_file()]:
+        raise InputError(f"parameter {wrong[0]} is {merged[wrong[0]]!r}: there is no such file")
     merged |= {"archive": "", "catalogue": ""} | given
-    return run_dir, chosen, merged | {name: os.path.abspath(merged[name]) for name in (*_PATHS, "backbone_weights") if merged.get(name)}
+    return run_dir, chosen, merged | {name: os.path.abspath(merged[name]) for name in (*_PATHS, *_FILES) if merged.get(name)}
 
 # %% ../../nbs/run/pipeline.ipynb #ffbc7010
 def check_disk(
@@ -489,6 +487,7 @@ class Plan(NamedTuple):
     movies: int
     rows: list
     studio: dict
+    remarks: list = []  # what was understood of its data
 
 
 def prepare(
@@ -503,16 +502,17 @@ def prepare(
     check_in_step()
     run_dir, chosen, resolved = resolve(profile, out, parameters, **options)
     cache, studio = Path(resolved.get("cache") or run_dir.parent / "cache"), {}
+    remarks = []
     if "studio" in chosen and not resolved["archive"]:
         studio = {"seed": 0} | chosen["studio"]
         resolved["archive"], movies = str(cache / f"studio-{studio['movies']}-{studio['seed']}"), studio["movies"]
     else:
-        movies = count_movies(resolved["archive"], resolved["catalogue"], resolved.get("limit", 0))
+        movies, remarks = understand_data(resolved)
     rows = plan_run(run_dir, resolved, movies, first, last)
     in_run, in_cache = (sum(row[place] for row in rows) for place in ("run", "cache"))
     check_disk(run_dir, in_run + in_cache)
     check_disk(cache, in_cache, "--cache")
-    return Plan(run_dir, profile, resolved, movies, rows, studio)
+    return Plan(run_dir, profile, resolved, movies, rows, studio, remarks)
 
 # %% ../../nbs/run/pipeline.ipynb #b0888933
 def run_step(
@@ -536,6 +536,8 @@ def run_step(
     entry = update_run(run_dir, step, notebook=notebook_fingerprint(step), error=None, notes=notes,
                        notebook_seconds=round(time.monotonic() - started, 1))["steps"][step]
     terminal.end(f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out" + "".join(f"; {note}" for note in notes))
+    for remark in entry.get("remarks", []):
+        terminal.line(f"  {remark}")
 
 # %% ../../nbs/run/pipeline.ipynb #9a6147e8
 def forget(

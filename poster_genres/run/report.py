@@ -70,6 +70,9 @@ def losses(
         if there(f"{table}.parquet"):
             lost = read_table(run_dir / f"{table}.parquet").query("status != @good")
             rows += _count_losses(step, lost.status, kind(lost.reason), [_example(movie) for movie in lost.to_dict("records")])
+    if there("unused.parquet"):
+        lost = read_table(run_dir / "unused.parquet")
+        rows += _count_losses("scraping", "not used", "file: " + kind(lost.reason), [f"{path} · {reason}" for path, reason in zip(lost.path, lost.reason)])
     if there("exclusions.parquet") and there("posters.parquet"):
         posters, lost = read_table(run_dir / "posters.parquet"), read_table(run_dir / "exclusions.parquet").dropna(subset="stage")
         lost = lost[lost.imdb_id.isin(posters.imdb_id[posters.status == "ok"]) & lost.stage.str.startswith("genre")]  # what earlier steps lost stands above
@@ -141,7 +144,8 @@ def front_page(
     scores, steps, parameters = record["scores"], step_rows(record, states), parameter_table(record)
     seconds = [step["seconds"] or 0 for step in steps]
     genres = [item for item in (scores.get("genres") or {}).items() if item[1].get("value") is not None]
-    return render("front.html", record=record, state=state, facts=_facts(record), notices=_notices(record, states), verdict=verdict(scores),
+    return render("front.html", record=record, state=state, remarks=[line for entry in record["steps"].values() for line in entry.get("remarks", [])],
+                  facts=_facts(record), notices=_notices(record, states), verdict=verdict(scores),
                   names=SCORE_NAMES, meanings=SCORE_MEANINGS, lost_words=_in_words(lost), losses=lost.to_dict("records"), steps=steps,
                   seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=_gallery(run_dir),
                   pages={name: f"{step.notebook}.html" for name, step in STEPS.items()},
@@ -167,7 +171,8 @@ _THINGS = {"scraping": "row", "manipulation": "movie"}  # what a step loses; the
 def _in_words(lost):
     "What was lost, in half a sentence; empty when nothing was."
     counts = lost.groupby(["step", "what happened"], sort=False)["how many"].sum()
-    return ", ".join(f"{count:,} {_THINGS.get(step, 'poster')}{'s' * (count != 1)} {status}" for (step, status), count in counts.items())
+    things = {key: "file" if key[1] == "not used" else _THINGS.get(key[0], "poster") for key in counts.index}
+    return ", ".join(f"{count:,} {things[key]}{'s' * (count != 1)} {key[1]}" for key, count in counts.items())
 
 
 def _notices(record, states):
