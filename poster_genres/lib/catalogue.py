@@ -120,7 +120,7 @@ def title_and_year(
     year = _YEAR.search(released)
     return title[:500] or None, int(year[0]) if year else None
 
-# %% ../../nbs/lib/catalogue.ipynb #bcb45506
+# %% ../../nbs/lib/catalogue.ipynb #ab1ce572
 class Row(NamedTuple):
     "What a row of the catalogue says of a movie; with a `reason` it cannot be used."
     imdb_id: str | None = None
@@ -144,9 +144,12 @@ def _text(value):
 
 def _said(values, places):
     "The first cell at one of these places that says something, empty when none does."
-    return next((text for place in places if (text := _text(values[place]).strip()).casefold() not in NOTHING_SAID), "")
+    for place in places:
+        if (text := _text(values[place]).strip()) and text.casefold() not in NOTHING_SAID:
+            return text
+    return ""
 
-# %% ../../nbs/lib/catalogue.ipynb #d95a9391
+# %% ../../nbs/lib/catalogue.ipynb #658ea28c
 def _genres(values, roles, columns):
     "The genres of a row: from its first column of genres that says something, or from a column for each."
     if roles["one_hot"]:
@@ -161,16 +164,22 @@ _TMDB_LINK = re.compile(r"(?:https?:)?//image\.tmdb\.org/t/p/\w+(/[\w.-]+)")
 
 def _poster(values, places):
     "TMDB's name of the poster and a link to it, None for what the row does not have."
-    said = [_said(values, (place,)) for place in places]
-    links = [text for text in said if text.startswith(("http:", "https:", "//"))]
-    paths = [text for text in said if text.startswith("/") and text not in links] + [match[1] for link in links[:1] if (match := _TMDB_LINK.fullmatch(link))]
-    return paths[0] if paths else None, links[0] if links else None
+    path = link = None
+    for place in places:
+        text = _said(values, (place,))
+        if text.startswith("/") and not text.startswith("//"):
+            path = path or text
+        elif text.startswith(("http:", "https:", "//")):
+            link = link or text
+    if link and not path and (match := _TMDB_LINK.fullmatch(link)):
+        path = match[1]
+    return path, link
 
-# %% ../../nbs/lib/catalogue.ipynb #6ebe13da
+# %% ../../nbs/lib/catalogue.ipynb #cc1acae3
 def _read_row(values, columns, roles, kind, remark=""):
     "One row of the catalogue as a `Row`; a malformed one has nothing but a `reason`, and an id that is one."
     imdb_id = None
-    if not "".join(map(str, values[len(columns):])).strip():
+    if len(values) > len(columns) and not "".join(map(str, values[len(columns):])).strip():
         values = values[:len(columns)]
     if len(values) != len(columns):
         return Row(reason=f"malformed: {len(values)} cells, expected {len(columns)}{remark}")
@@ -181,8 +190,9 @@ def _read_row(values, columns, roles, kind, remark=""):
         genres = _genres(values, roles, columns)
     except ValueError as error:
         return Row(imdb_id, reason=f"malformed: {error}")
-    title, original_title, year = (_said(values, roles[role]) for role in ("title", "original_title", "year"))
-    return Row(imdb_id, *title_and_year(title, year), genres, *_poster(values, roles["poster"]), title_and_year(original_title)[0])
+    original = _said(values, roles["original_title"])
+    return Row(imdb_id, *title_and_year(_said(values, roles["title"]), _said(values, roles["year"])), genres, *_poster(values, roles["poster"]),
+               title_and_year(original)[0] if original else None)
 
 # %% ../../nbs/lib/catalogue.ipynb #20b9a1b3
 def _rejected(row, number, first_row):
@@ -271,8 +281,8 @@ def _what_is_missing(columns, told):
     return (f"no column for {' and '.join(gone) or 'genres'} among {seen!r}; expected names such as imdb_id, title, genres, "
             f"or tell them: --columns id=...,genres=...,title=...")
 
-# %% ../../nbs/lib/catalogue.ipynb #b18f458b
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError, csv.Error, pa.ArrowException)
+# %% ../../nbs/lib/catalogue.ipynb #2d092942
+_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeError, csv.Error, pa.ArrowException)
 
 
 def read_catalogue(

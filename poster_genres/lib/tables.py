@@ -87,8 +87,8 @@ def _from_cp1252(error):
     found = error.object[error.start:error.end]
     return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in found), error.end
 
-# %% ../../nbs/lib/tables.ipynb #e30279b9
-_QUOTING = {"doubled": {}, "backslash": {"escapechar": "\\"}, "letters": {"quoting": csv.QUOTE_NONE}}
+# %% ../../nbs/lib/tables.ipynb #fd192e0b
+_QUOTING = {"doubled": (csv.QUOTE_MINIMAL, None), "backslash": (csv.QUOTE_MINIMAL, "\\"), "letters": (csv.QUOTE_NONE, None)}
 
 
 class Dialect(NamedTuple):
@@ -98,7 +98,8 @@ class Dialect(NamedTuple):
 
     def read(self, lines, strict=False):
         "The rows in `lines`, each a list of its cells."
-        return csv.reader(lines, delimiter=self.separator, strict=strict, **_QUOTING[self.quotes])
+        quoting, escape = _QUOTING[self.quotes]
+        return csv.reader(lines, delimiter=self.separator, strict=strict, quoting=quoting, escapechar=escape)
 
     def cells(self, text):
         "The cells of one row, None when a quotation mark is not closed in it."
@@ -196,25 +197,29 @@ def _objects(entries, format, encoding):
     rows = (([], ", expected an object") if entry is None else ([entry.get(name) for name in columns], "") for entry in chain(first, entries))
     return Source(columns, rows, format, encoding)
 
-# %% ../../nbs/lib/tables.ipynb #dae6ca87
+# %% ../../nbs/lib/tables.ipynb #f62af0b8
 def _is_nested(found):
     "Whether the value is an object of columns or of objects, and not one movie."
     return isinstance(found, dict) and bool(found) and all(isinstance(value, dict | list) for value in found.values())
 
 
-def _entries(text, is_header):
-    "The objects in a text of JSON: a list of them, objects by id, an object of columns, or one of these by a name. Raises `ValueError`."
-    found = json.loads(text)
+def _entries(text, is_header, path):
+    "The objects in a text of JSON: a list of them, objects by id, an object of columns, or one of these by a name. Raises `InputError`."
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"catalogue {path} cannot be read as JSON: {error}") from None
     if isinstance(found, dict) and len(found) == 1 and isinstance(next(iter(found.values())), list):
         found = next(iter(found.values()))
     if _is_nested(found):
-        found = pd.DataFrame(found).to_dict("records") if is_header(list(found)) else [
+        columns = {name: pd.Series(value, dtype=object) for name, value in found.items()} if is_header(list(found)) else None
+        found = pd.DataFrame(columns).to_dict("records") if columns else [
             {"id": key} | value if isinstance(value, dict) else value for key, value in found.items()]
     if not isinstance(found, list):
-        raise ValueError("expected a list of objects")
+        raise InputError(f"catalogue {path} is JSON of something else: expected a list of objects, one for each movie")
     return found
 
-# %% ../../nbs/lib/tables.ipynb #32a9ff76
+# %% ../../nbs/lib/tables.ipynb #9b3b2bee
 _SEPARATED = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons", "|": "CSV with bars"}
 
 
@@ -234,7 +239,7 @@ def open_table(
     if start.startswith("{") and (one := _object(start)) and (len(first) > 1 or not _is_nested(one) and places(list(one))):
         return _objects(chain(first, lines), "JSON lines", encoding)
     if start.startswith(("{", "[")):
-        return _objects(_entries("".join(chain(first, lines)), places), "JSON", encoding)
+        return _objects(_entries("".join(chain(first, lines)), places, path), "JSON", encoding)
     return _read_text(first, lines, places, is_id, encoding)
 
 # %% ../../nbs/lib/tables.ipynb #f49671e0
