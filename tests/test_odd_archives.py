@@ -66,7 +66,7 @@ def in_process():
 
 def chain(archive, run, **parameters):
     "The record of a run of all steps on the archive, with its pages."
-    pipeline.run_chain("demo", str(run), TOY | parameters, archive=str(archive))
+    pipeline.run_chain(pipeline.prepare("demo", str(run), TOY | parameters, archive=str(archive)))
     write_report(run)
     return json.loads((run / "run.json").read_text())
 
