@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ADDRESS', 'DASK_MISSING', 'PATIENCE', 'can_cluster', 'scheduler_address', 'software', 'stamp', 'worker_problem',
            'tokens', 'WorkersLost', 'within', 'patience', 'connected', 'check_workers', 'check_cluster', 'checked',
-           'Cluster', 'cluster']
+           'Cluster', 'cluster_workers']
 
 # %% ../../nbs/lib/cluster.ipynb #e16e9b75
 import functools
@@ -274,9 +274,9 @@ def _outcome(client, future):
         raise WorkersLost(f"{error.allowed_failures + 1} workers died over the same shard, often because memory ran out", "with more memory for a worker")
     raise error
 
-# %% ../../nbs/lib/cluster.ipynb #d38f3fe4
+# %% ../../nbs/lib/cluster.ipynb #d7405740
 @contextmanager
-def cluster(
+def cluster_workers(
     address: str,  # of the scheduler
     folders: Iterable[str | Path] = (),  # that the workers write to
     read: Iterable[str | Path] = (),  # files that they read, some of them

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .cluster import WorkersLost, cluster, scheduler_address
+from .cluster import WorkersLost, cluster_workers, scheduler_address
 from .runs import StepError, atomic_path, progress
 
 # %% ../../nbs/lib/shards.ipynb #c4efc9cc
@@ -135,7 +135,7 @@ def workers_for(
 ):
     "A block with those who do the work: a cluster where one is named, or processes, or None."
     if address := scheduler_address():
-        with cluster(address, [folder], read) as workers:
+        with cluster_workers(address, [folder], read) as workers:
             yield workers
     elif count:
         with _processes(count) as workers:

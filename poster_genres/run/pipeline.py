@@ -38,6 +38,7 @@ from papermill.parameterize import parameterize_notebook
 
 from ..demo.archive import demo_archive
 from ..lib.catalogue import find_catalogue, find_posters, read_catalogue
+from ..lib.cluster import check_cluster
 from ..lib.runs import (STEPS, InputError, PosterGenresError, RefusedError, StepError, check_choice, check_number, disk_errors, is_done,
                                     locked, notebooks_folder, outputs_folder, printable, read_run, reason, run_states, update_run)
 from ..scraping import check_overlap
@@ -561,21 +562,24 @@ def run_chain(
     "Run every step that has to run, and return the run's folder. Raises a `PosterGenresError` at the first failure."
     plan = prepare(profile, out, parameters, first, last, **options)
     with disk_errors(plan.run_dir), locked(plan.run_dir):
+        cluster = check_cluster([plan.run_dir, Path(plan.parameters.get("cache") or plan.run_dir.parent / "cache")])
         if plan.studio:
             demo_archive(**plan.studio, folder=plan.parameters["archive"])
-        _run_steps(plan, first, after)
+        _run_steps(plan, first, after, cluster)
     return plan.run_dir
 
 # %% ../../nbs/run/pipeline.ipynb #7adcdfb1
-def _run_steps(plan, first, after):
-    "Execute the steps of the plan; the chain's lock is held."
+def _run_steps(plan, first, after, cluster):
+    "Execute the steps of the plan, on the cluster where there is one; the chain's lock is held."
     run_dir, parameters = plan.run_dir, plan.parameters
     shown = {name: value for name, value in parameters.items() if value != ""}
     update_run(run_dir, name=run_dir.name, profile=plan.profile, state="running", parameters=shown, versions=versions(),
-               commit=commit(), seed=parameters.get("seed", 0))
+               commit=commit(), seed=parameters.get("seed", 0), cluster=cluster)
     if first:
         forget(run_dir, first)
     terminal = Terminal({row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"})
+    if cluster:
+        terminal.line("cluster: {workers} workers with {threads} threads at {scheduler}; watch them at {dashboard}".format(**cluster))
     for row in plan.rows:
         if row["does"] != "run":
             terminal.line(f"{row['step']:<14}{'':>6}  {row['does']}")
