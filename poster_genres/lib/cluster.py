@@ -7,7 +7,7 @@ __all__ = ['ADDRESS', 'DASK_MISSING', 'PATIENCE', 'can_cluster', 'scheduler_addr
            'tokens', 'WorkersLost', 'within', 'patience', 'connected', 'check_workers', 'check_cluster', 'checked',
            'Cluster', 'cluster_workers']
 
-# %% ../../nbs/lib/cluster.ipynb #e16e9b75
+# %% ../../nbs/lib/cluster.ipynb #05b9eefe
 import functools
 import hashlib
 import logging
@@ -25,6 +25,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 from .runs import InputError, StepError, reason
 
@@ -131,7 +132,7 @@ def within(
     Thread(target=run, daemon=True).start()
     return future.result(seconds)
 
-# %% ../../nbs/lib/cluster.ipynb #c7960240
+# %% ../../nbs/lib/cluster.ipynb #8b67450e
 PATIENCE = "POSTER_GENRES_PATIENCE"
 
 
@@ -145,7 +146,24 @@ def patience() -> float:
         pass
     raise InputError(f"{PATIENCE} is {text!r}: expected seconds, such as 900")
 
+# %% ../../nbs/lib/cluster.ipynb #685e09a3
+def _no_scheduler(address, why):
+    "The error that says that nobody answers there."
+    return InputError(f"no Dask scheduler answers at {address} ({why}): start one with `dask scheduler` and give its address, "
+                      "such as --scheduler tcp://127.0.0.1:8786, or name none")
 
+
+def _check_address(address, seconds):
+    "Raise `InputError` when it is no address, or when nothing takes a call there."
+    try:
+        parts = urlsplit(address)
+        if parts.scheme not in ("tcp", "tls", "ws", "wss") or not parts.hostname or not parts.port:
+            raise ValueError("expected one such as tcp://HOST:8786")
+        socket.create_connection((parts.hostname, parts.port), seconds).close()
+    except (OSError, ValueError) as error:
+        raise _no_scheduler(address, reason(error)) from None
+
+# %% ../../nbs/lib/cluster.ipynb #f2bce7c7
 @contextmanager
 def connected(
     address: str,  # of a scheduler, such as tcp://127.0.0.1:8786
@@ -153,14 +171,14 @@ def connected(
     "A block with a client of the scheduler and at least one worker. Raises `InputError` when there is none in time."
     from distributed import Client
     seconds = min(30, patience())
+    _check_address(address, seconds)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what they say is said by us, in one line
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions, which are compared below
-            client = Client(address, timeout=seconds, set_as_default=False, name="poster-genres")
-    except (OSError, TimeoutError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address} ({reason(error)}): start one with `dask scheduler` and give its address, "
-                         "such as --scheduler tcp://127.0.0.1:8786, or name none") from None
+            client = within(seconds + 5, Client, address, timeout=seconds, set_as_default=False, name="poster-genres")
+    except Exception as error:  # each of Dask's transports has its own
+        raise _no_scheduler(address, reason(error)) from None
     try:
         with suppress(TimeoutError):
             client.wait_for_workers(1, timeout=seconds)
