@@ -1,0 +1,288 @@
+"""Work on a cluster: the same bytes from any number of workers, and one plain line for whatever is lost, after which what is done is kept."""
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cluster_work import double
+from PIL import Image
+
+from poster_genres.lib.cluster import ADDRESS, DASK_MISSING, PATIENCE, check_cluster
+from poster_genres.lib.runs import InputError, StepError, disk_errors
+from poster_genres.lib.shards import map_shards
+from poster_genres.preprocessing import write_images
+
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE), "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
+
+
+class Dask:
+    "A scheduler and workers, all on loopback, which can be killed one by one."
+
+    def __init__(self, folder, failures=3):
+        self.folder, self.workers, self.failures = folder, [], failures
+        folder.mkdir(exist_ok=True)
+        self.start()
+
+    def _run(self, *words):
+        environment = ENVIRONMENT | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(self.failures), "TMPDIR": str(self.folder)}
+        return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def start(self):
+        "Start the scheduler."
+        place = self.folder / "scheduler.json"
+        place.unlink(missing_ok=True)
+        self.scheduler = self._run("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", place)
+        wait_for(place.exists)
+        wait_for(lambda: "tcp://" in place.read_text())
+        self.address = next(part for part in place.read_text().split('"') if part.startswith("tcp://"))
+
+    def add(self, count=1, preload=""):
+        "Start workers of one thread, without a nanny that would start them again; wait until they have joined."
+        more = []
+        if preload:
+            script = self.folder / f"{preload}.py"
+            script.write_text(f"import cluster_work\ncluster_work.{preload}()\n")
+            more = ["--preload", script]
+        joined = self.joined()
+        for _ in range(count):
+            self.workers.append(self._run("distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--no-dashboard",
+                                          "--local-directory", self.folder, "--memory-limit", 0, *more))
+        wait_for(lambda: self.joined() >= joined + count)
+
+    def joined(self):
+        "How many workers the scheduler knows."
+        from distributed import Client
+        with Client(self.address, timeout=10, set_as_default=False) as client:
+            return len(client.nthreads())
+
+    def kill(self, *processes, how=signal.SIGKILL):
+        "Kill processes; all workers when none is named."
+        for process in processes or self.workers:
+            process.send_signal(how)
+            process.wait()
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+
+
+def wait_for(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def a_cluster(folder, workers=2, **options):
+    "A cluster that the process's environment names."
+    dask = Dask(folder, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESS, dask.address)
+        try:
+            dask.add(workers) if workers else None
+            yield dask
+        finally:
+            dask.kill(*dask.workers, dask.scheduler)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    "Two workers for all tests that leave them alive."
+    dask = Dask(tmp_path_factory.mktemp("shared"))
+    dask.add(2)
+    yield dask
+    dask.kill(*dask.workers, dask.scheduler)
+
+
+@pytest.fixture
+def named(shared, monkeypatch):
+    "The shared cluster, named by the environment."
+    monkeypatch.setenv(ADDRESS, shared.address)
+    return shared
+
+
+def doubled(folder, numbers=range(40), seconds=0.0, **options):
+    "All numbers doubled by whoever does it, in shards of four."
+    work = partial(double, place=str(folder), seconds=seconds)
+    work.__name__ = "double"
+    return [int(one) for shard in map_shards(work, list(numbers), folder / "shards", size=4, **options) for one in shard["doubled"]]
+
+
+WANTED = [2 * number for number in range(40)]
+
+
+def done(folder):
+    "The shards that were done, with their files' times."
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "shards").iterdir() if not path.name.startswith(".")}
+
+
+def calls(folder):
+    "How often the work of each shard came to its end."
+    return sorted(path.name.split("-")[1] for path in folder.glob("done-*"))
+
+
+def test_same_bytes_from_one_from_two_and_from_a_cluster(named, tmp_path, monkeypatch):
+    for number in range(150):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (3, 2, 3), np.uint8)).resize((60, 90)).save(tmp_path / f"{number}.jpg")
+    (tmp_path / "7.jpg").write_text("<html>404</html>")
+    paths = [str(tmp_path / f"{number}.jpg") for number in range(150)]
+    found = {}
+    for way in ("cluster", "two", "one"):
+        found[way] = write_images(tmp_path / f"{way}.npy", paths, 24, 36, workers=2 if way == "two" else 0)[0], (tmp_path / f"{way}.npy").read_bytes()
+        monkeypatch.delenv(ADDRESS, raising=False)
+    assert found["cluster"] == found["two"] == found["one"] and found["one"][0][7] == "a web page, not an image"
+    assert not list(tmp_path.glob("*.shards")) and not list(tmp_path.glob(".seen-*"))
+
+
+def test_cluster_is_described(named, tmp_path):
+    facts = check_cluster([tmp_path / "run", tmp_path / "cache"])
+    assert facts["workers"] == facts["threads"] == 2 and facts["scheduler"] == named.address and "dashboard" in facts
+    assert not list((tmp_path / "run").iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize("preload, words", [("blind", "does not see"), ("old", "has pillow 9.0 where")])
+def test_worker_that_cannot_do_the_work_is_named_before_it_begins(tmp_path, preload, words):
+    with a_cluster(tmp_path / "dask", 1) as dask:
+        dask.add(1, preload)
+        with pytest.raises(InputError, match=f"worker tcp://127.0.0.1:[0-9]+ {words}") as error:
+            doubled(tmp_path)
+        assert not calls(tmp_path) and "\n" not in str(error.value)
+        with pytest.raises(InputError, match=words):
+            check_cluster([tmp_path])
+
+
+def test_worker_that_joins_later_is_asked_as_well(tmp_path):
+    with a_cluster(tmp_path / "dask", 1) as dask:
+        work = partial(double, seconds=0.3)
+        work.__name__ = "double"
+        shards = map_shards(work, list(range(120)), tmp_path / "shards", size=2)
+        next(shards)
+        dask.add(1, "old")
+        with pytest.raises(InputError, match="worker .* has pillow 9.0 where"):
+            list(shards)
+
+
+def test_killed_worker_costs_a_shard(tmp_path):
+    with a_cluster(tmp_path / "dask", 2) as dask:
+        work = partial(double, place=str(tmp_path), seconds=0.2)
+        work.__name__ = "double"
+        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+        found = list(next(shards)["doubled"])
+        dask.kill(dask.workers[0])
+        found += [one for shard in shards for one in shard["doubled"]]
+        assert found == WANTED and calls(tmp_path) == sorted(set(calls(tmp_path))), "a shard that was done is not done again"
+
+
+def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv(PATIENCE, "5")
+    with a_cluster(tmp_path / "dask", 2) as dask:
+        work = partial(double, place=str(tmp_path), seconds=0.1)
+        work.__name__ = "double"
+        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+        next(shards), next(shards)
+        dask.kill()
+        with pytest.raises(StepError, match="of 10 shards are done and kept; run the step again") as error:
+            list(shards)
+        assert "\n" not in str(error.value)
+        before = done(tmp_path)
+        dask.add(1)
+        assert doubled(tmp_path) == WANTED and before.items() <= done(tmp_path).items() and len(before) >= 2
+
+
+def test_lost_scheduler_is_a_line_and_the_next_call_goes_on(tmp_path):
+    with a_cluster(tmp_path / "dask", 1) as dask:
+        work = partial(double, place=str(tmp_path), seconds=0.1)
+        work.__name__ = "double"
+        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+        next(shards), next(shards)
+        started = time.monotonic()
+        dask.kill(dask.scheduler)
+        with pytest.raises(StepError, match="the connection to the scheduler was lost: [0-9]+ of 10 shards are done"):
+            list(shards)
+        assert time.monotonic() - started < 30
+        before = done(tmp_path)
+        dask.kill()
+        dask.start()
+        dask.add(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ADDRESS, dask.address)
+            assert doubled(tmp_path) == WANTED and before.items() <= done(tmp_path).items() and len(before) >= 2
+
+
+CALLER = """
+    import sys
+    from functools import partial
+    from cluster_work import double
+    from poster_genres.lib.shards import map_shards
+    work = partial(double, place=sys.argv[1], seconds=0.2)
+    work.__name__ = "double"
+    for shard in map_shards(work, list(range(40)), sys.argv[1] + "/shards", size=4):
+        print(shard["doubled"][0], flush=True)
+"""
+
+
+def test_killed_caller_goes_on_where_it_was(named, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CALLER), tmp_path], env=os.environ | {"PYTHONPATH": str(HERE)}, stdout=subprocess.PIPE)
+    process.stdout.readline(), process.stdout.readline()
+    process.kill(), process.wait()
+    time.sleep(0.5)  # the shards that were begun come to their end
+    before = done(tmp_path)
+    assert 2 <= len(before) < 10
+    assert doubled(tmp_path) == WANTED and before.items() <= done(tmp_path).items()
+    assert calls(tmp_path) == sorted(set(calls(tmp_path))), "a shard that was done is not done again"
+
+
+def test_hanging_worker_is_named_and_the_next_call_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv(PATIENCE, "10")
+    (tmp_path / "hang").touch()
+    with a_cluster(tmp_path / "dask", 1) as dask:
+        with pytest.raises(StepError, match=r"a shard was not done within \d+ seconds, tcp://127.0.0.1:\d+ has it and may hang: 3 of 10 shards are done"):
+            doubled(tmp_path)
+        (tmp_path / "hang").unlink()
+        dask.kill()
+        dask.add(1)
+        assert doubled(tmp_path) == WANTED and len(calls(tmp_path)) == 10
+
+
+def test_full_storage_stops_with_a_line_and_the_next_call_goes_on(named, tmp_path):
+    (tmp_path / "full").touch()
+    with pytest.raises(InputError, match="No space left on device; make room"), disk_errors(tmp_path):
+        doubled(tmp_path)
+    (tmp_path / "full").unlink()
+    before = done(tmp_path)
+    assert len(before) >= 3 and doubled(tmp_path) == WANTED and before.items() <= done(tmp_path).items()
+
+
+def test_shard_that_ends_its_workers_is_a_line(tmp_path):
+    (tmp_path / "die").touch()
+    with a_cluster(tmp_path / "dask", 1, failures=0):
+        with pytest.raises(StepError, match="1 workers died over the same shard, often because memory ran out: 3 of 10 shards are done and kept"):
+            doubled(tmp_path)
+
+
+def test_without_dask_there_is_one_line(tmp_path):
+    code = """
+        import sys
+        sys.modules["distributed"] = None
+        from poster_genres.run.cli import main
+        from poster_genres.lib.cluster import check_cluster
+        print(check_cluster([]))
+        sys.exit(main(["run", "--scheduler", "tcp://127.0.0.1:8786", "--out", sys.argv[1]]))
+    """
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path / "run"], capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (2, "{}\n", f"poster-genres: {DASK_MISSING}\n")
+    assert "pip install 'poster-genres[cluster]'" in DASK_MISSING and not (tmp_path / "run").exists()
+
+
+def test_scheduler_that_is_not_there_is_named_at_once(quick_cli, tmp_path, monkeypatch):
+    monkeypatch.delenv(ADDRESS, raising=False)
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        monkeypatch.setenv(ADDRESS, "")
+        said = quick_cli("run", "--scheduler", address, "--out", tmp_path / "run")
+        assert said.returncode == 2 and said.stderr.startswith(f"poster-genres: no Dask scheduler answers at {address}") and said.stderr.count("\n") == 1
