@@ -65,7 +65,7 @@ def misbehaving(monkeypatch, module, **options):
 
 def client_for(url, cache="", **limits):
     "A client in a hurry."
-    return Client(HOSTS, url, cache, ClientPolicy(**{"back_off": 0.02, "read_timeout": 5} | limits), "Use -p source tmdb.", ending=".jpg")
+    return Client(HOSTS, url, cache, ClientPolicy(**{"back_off": 0.02, "read_timeout": 5, "advice": "Use -p source tmdb."} | limits), ending=".jpg")
 
 
 def fetch_poster(client, link):

@@ -123,10 +123,10 @@ def site_client(
 ) -> Client:
     "The client for these sites. Raises `InputError` when the web is to be asked without a contact."
     if archive_url:
-        policy = ClientPolicy(connections=connections, rate=rate)
+        policy = ClientPolicy(connections, rate, advice=ADVICE)
     else:
-        policy = ClientPolicy(connections=min(connections, 4), rate=rate or 10, target_concurrency=2)
-    return Client((*TITLE_HOSTS, *API_HOSTS, *hosts), archive_url, cache, policy, ADVICE, offline, ending)
+        policy = ClientPolicy(min(connections, 4), rate or 10, target_concurrency=2, advice=ADVICE)
+    return Client((*TITLE_HOSTS, *API_HOSTS, *hosts), archive_url, cache, policy, offline, ending)
 
 # %% ../../nbs/lib/sites.ipynb #41e0ecc5
 def cache_folder(
