@@ -20,7 +20,8 @@ from poster_genres.lib.shards import map_shards
 from poster_genres.preprocessing import write_images
 
 HERE = Path(__file__).parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE), "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
+PATHS = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+ENVIRONMENT = os.environ | {"PYTHONPATH": PATHS, "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
 
 
 class Dask:
@@ -228,7 +229,7 @@ CALLER = """
 
 
 def test_killed_caller_goes_on_where_it_was(named, tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CALLER), tmp_path], env=os.environ | {"PYTHONPATH": str(HERE)}, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CALLER), tmp_path], env=os.environ | {"PYTHONPATH": PATHS}, stdout=subprocess.PIPE)
     process.stdout.readline(), process.stdout.readline()
     process.kill(), process.wait()
     time.sleep(0.5)  # the shards that were begun come to their end
