@@ -42,9 +42,7 @@ from .runs import InputError, PosterGenresError, RefusedError, StepError, atomic
 PRODUCT = "poster-genres"  # our name in a robots.txt
 
 # %% ../../nbs/lib/client.ipynb #2c3f129a
-def contact(
-    address: str = "",  # a mail address or a web page; empty: what `POSTER_GENRES_CONTACT` holds
-) -> str:
+def contact(address: str = "") -> str:  # a mail address or a web page; empty: what `POSTER_GENRES_CONTACT` holds
     "Return the address. Raises `InputError` when it is neither a mail address nor a web page."
     address = (address or os.environ.get("POSTER_GENRES_CONTACT", "")).strip()
     if address.isascii() and re.fullmatch(r"(mailto:)?[^\s@()<>]+@[^\s@()<>]+\.[^\s@()<>]+|https?://[^\s()<>]+\.[^\s()<>]+", address):
@@ -89,10 +87,10 @@ def _target(link):
     path, mark, query = link.partition("?")
     return urllib3.util.parse_url(re.sub("%2e", ".", path, flags=re.I) + mark + query).request_uri
 
-# %% ../../nbs/lib/client.ipynb #e733d830
+# %% ../../nbs/lib/client.ipynb #974dd770
 _NAT64, _UNICAST = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("2000::/3")
 
-
+# %% ../../nbs/lib/client.ipynb #e733d830
 def check_public(
     host: str,  # a host's name
     addresses: Iterable[str],  # the addresses that it leads to
@@ -271,14 +269,14 @@ def bounded_read(
     return readinto
 
 # %% ../../nbs/lib/client.ipynb #3999d26b
-def _bounded(pool, connection, policy):
-    "A class of `urllib3`'s pools, whose connections read answers by `bounded_read`."
+def _bounded(connection, policy):
+    "A class of `urllib3`'s connections, whose answers are read by `bounded_read`."
     def respond(sock, *args, **kwargs):
         response = http.client.HTTPResponse(sock, *args, **kwargs)
         response.fp.raw.readinto = bounded_read(response.fp.raw.readinto, sock, policy)
         return response
 
-    return type(pool.__name__, (pool,), {"ConnectionCls": type(connection.__name__, (connection,), {"response_class": staticmethod(respond)})})
+    return type(connection.__name__, (connection,), {"response_class": staticmethod(respond)})
 
 # %% ../../nbs/lib/client.ipynb #a5312f64
 def _read_body(response, max_bytes):
@@ -296,7 +294,7 @@ def _read_body(response, max_bytes):
         raise WebError("the line broke in the middle of the answer")
     return bytes(body)
 
-# %% ../../nbs/lib/client.ipynb #2adae59d
+# %% ../../nbs/lib/client.ipynb #8666102b
 _BROKEN = (  # what a library's error says, and what that means
     ("Too many open|Cannot allocate|No buffer space", StepError, "this machine opens no more connections: run the same command again with fewer, "
                                                                  "such as -p connections 2; what is there is kept"),
@@ -307,7 +305,7 @@ _BROKEN = (  # what a library's error says, and what that means
      "the line broke in the middle of the answer"),
     ("", WebError, "the server cannot be reached"))
 
-
+# %% ../../nbs/lib/client.ipynb #2adae59d
 def _network_error(error):
     "What broke, in words; `PermanentError` when asking again is of no use. Raises `StepError` for a fault of this machine."
     kind, words = next((kind, words) for pattern, kind, words in _BROKEN if re.search(pattern, repr(error)))
@@ -325,26 +323,30 @@ def _proxy(host):
         raise InputError(f"the environment names a proxy of the kind {kind}: expected http or https in HTTPS_PROXY, or {host} in NO_PROXY")
     return proxy if mark or not proxy else f"http://{proxy}"
 
+# %% ../../nbs/lib/client.ipynb #c8908f40
+def _certificates():
+    "Whose signatures on certificates count, as an option of `urllib3`."
+    bundle = Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())
+    if not bundle.exists():
+        raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
+    return {"ca_cert_dir" if bundle.is_dir() else "ca_certs": str(bundle)}
+
 # %% ../../nbs/lib/client.ipynb #b34e22b4
 def _open_pool(host, policy, archive_url=""):
     "The connections to the host, or to the archive's server that stands in for it, which has to be on this machine."
     options = {"maxsize": policy.connections, "timeout": urllib3.Timeout(connect=policy.connect_timeout, read=policy.read_timeout)}
     if archive_url:
-        here = urlsplit(archive_url)
+        here, pool = urlsplit(archive_url), urllib3.connection_from_url(archive_url, **options)
         if here.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise InputError(f"an archive's server is at {archive_url}: expected one on this machine, such as http://127.0.0.1:8765")
-        return _bounded(urllib3.HTTPConnectionPool, urllib3.connection.HTTPConnection, policy)(here.hostname, here.port, **options)
-    proxy, bundle = _proxy(host), Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())
-    if not bundle.exists():
-        raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
-    options["ca_cert_dir" if bundle.is_dir() else "ca_certs"] = str(bundle)
-    secure = _bounded(urllib3.HTTPSConnectionPool, PublicConnection, policy)
-    if not proxy:
-        return secure(host, 443, **options)
-    login = unquote(urllib3.util.parse_url(proxy).auth or "") or None
-    manager = urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options)
-    manager.pool_classes_by_scheme = {"https": secure}
-    return manager.connection_from_host(host, 443, "https")
+    elif proxy := _proxy(host):
+        login = unquote(urllib3.util.parse_url(proxy).auth or "") or None
+        headers = urllib3.make_headers(proxy_basic_auth=login)
+        pool = urllib3.ProxyManager(proxy, proxy_headers=headers, **_certificates(), **options).connection_from_host(host, 443, "https")
+    else:
+        pool = urllib3.HTTPSConnectionPool(host, 443, **_certificates(), **options)
+    pool.ConnectionCls = _bounded(urllib3.connection.HTTPConnection if archive_url else PublicConnection, policy)
+    return pool
 
 # %% ../../nbs/lib/client.ipynb #141ef93a
 @dataclass
@@ -456,14 +458,11 @@ def _write(path, data):
         temporary.write_bytes(data)
 
 # %% ../../nbs/lib/client.ipynb #ec5cadd9
+@dataclass
 class Memory:
     "Records and bodies of links in a folder, which several threads and processes may use at once."
-
-    def __init__(self,
-                 folder: str | Path,  # where they are
-                 ending: str = ".body",  # of the names of bodies
-                 ):
-        self.folder, self.ending = Path(folder), ending
+    folder: Path  # where they are
+    ending: str = ".body"  # of the names of bodies
 
     def path(self, link: str, ending: str = "") -> Path:
         "Where the body of `link` is, or another file that belongs to it."
@@ -503,7 +502,7 @@ class Client:
     budget: Callable = HostBudget  # makes the budget of a host from its name and the policy; several processes may share one
 
     def __post_init__(self):
-        self.memory = Memory(self.cache, self.ending) if self.cache else None
+        self.memory = Memory(Path(self.cache), self.ending) if self.cache else None
         product = f"{PRODUCT}/{version(PRODUCT)}" + ("" if self.archive_url or self.offline else f" (+{contact()})")
         self.headers = {"User-Agent": product, "Accept": "*/*", "Accept-Encoding": "gzip", "Accept-Language": "en"}
         self.hosts = {name: Host(self.budget(name, self.policy), self.archive_url) for name in self.hosts}
@@ -528,34 +527,26 @@ class Client:
             return known
         if self.offline:
             return Fetched(link, reason="is not in the cache, and we are offline")
-        new = _judge(_get(self, link, known, obey, query, headers), check, store)
-        return _remember(self.memory, host, known, new)
+        return _remember(self.memory, host, known, _renew(self, link, known, check, store, obey, query, headers))
 
 # %% ../../nbs/lib/client.ipynb #82e0e880
-def _get(client, link, known, obey, query, private):
-    "What the server sent, or why there is nothing; redirects are followed."
-    attempts, here, more, private = [], link, "?" + urlencode(query) if query else "", private or {}
-    versions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified} if known and known.reason is None else {}
-    conditions = {name: value for name, value in versions.items() if value}
-    try:
-        for _ in range(6):
-            host, target = client.hosts[allowed_host(here, client.hosts)], _target(here)
-            if obey:
-                _check_robots(client, host, target)
-            ours = client.headers | conditions | private | {"Host": host.name}
-            status, headers, body = _ask(host, target + more, ours, attempts)
-            if status not in (301, 302, 303, 307, 308) or "Location" not in headers:
-                break
+def _follow(client, link, attempts, conditions, obey, query, private):
+    "Status, headers and body of the answer at the end of the redirects; `private` headers and the query go to the first address only."
+    here, more = link, "?" + urlencode(query) if query else ""
+    for _ in range(6):
+        host, target = client.hosts[allowed_host(here, client.hosts)], _target(here)
+        if obey:
+            _check_robots(client, host, target)
+        ours = client.headers | conditions | (private or {}) | {"Host": host.name}
+        status, headers, body = _ask(host, target + more, ours, attempts)
+        if status not in (301, 302, 303, 307, 308) or "Location" not in headers:
+            _count_forbidden(client, host, link, status)
+            return status, headers, body
+        try:
             here, more, private = urljoin(here, headers["Location"]), "", {}
-        else:
-            raise WebError("too many redirects")
-    except (WebError, ValueError) as error:  # a redirect that is no link is a ValueError
-        why = str(error) if isinstance(error, WebError) else "the server's redirect leads to none"
-        status = attempts[-1].status if attempts and isinstance(error, PermanentError) else 0
-        return Fetched(link, status, why, tuple(attempts), when=time.time())
-    _count_forbidden(client, host, link, status)
-    reason = None if status == 200 or (status == 304 and conditions) else _status_line(status)
-    return Fetched(link, status, reason, tuple(attempts), None, "", headers.get("ETag", ""), headers.get("Last-Modified", ""), time.time(), body)
+        except ValueError:
+            raise WebError("the server's redirect leads to none") from None
+    raise WebError("too many redirects")
 
 # %% ../../nbs/lib/client.ipynb #5a4c94f9
 def _count_forbidden(client, host, link, status):
@@ -570,24 +561,30 @@ def _count_forbidden(client, host, link, status):
                 client.memory.invalidate(one)
 
 # %% ../../nbs/lib/client.ipynb #2e1aa0ed
-def _judge(new, check, store):
-    "What came, with what its check says of it; the body is kept when it is good."
-    if new.reason or new.status == 304:
-        return new._replace(body=b"")
+def _renew(client, link, known, check, store, *request):
+    "What the server has behind `link` now, with what the check says of it, or why there is nothing of use."
+    attempts, new, status = [], Fetched(link), 0
+    good = known if known and known.reason is None else new
+    conditions = {"If-None-Match": good.etag, "If-Modified-Since": good.modified}
     try:
-        facts = check(new.body) if check else None
+        status, headers, body = _follow(client, link, attempts, {name: value for name, value in conditions.items() if value}, *request)
+        if status == 304 and good is known:
+            return known._replace(when=time.time())
+        if status != 200:
+            raise WebError(_status_line(status))
+        new = new._replace(facts=check(body) if check else None, etag=headers.get("ETag", ""), modified=headers.get("Last-Modified", ""))
+        new = new._replace(body=body, sha256=hashlib.sha256(body).hexdigest()) if store else new
     except (InputError, StepError, RefusedError):
         raise
     except PosterGenresError as error:
-        return new._replace(reason=str(error), body=b"")
-    return new._replace(facts=facts, sha256=hashlib.sha256(new.body).hexdigest() if store else "", body=new.body if store else b"")
+        new = new._replace(reason=str(error))
+        status = attempts[-1].status if isinstance(error, PermanentError) else status
+    return new._replace(status=status, attempts=tuple(attempts), when=time.time())
 
 # %% ../../nbs/lib/client.ipynb #fa61fa3f
 def _remember(memory, host, known, new):
-    "What is known of the link now. What a host forbids after it has blocked us is not news about the link."
-    if new.status == 304:
-        new = known._replace(when=new.when)
-    elif new.reason and known and known.reason is None:
+    "Put what is known of the link now into the cache. What a host forbids after it has blocked us is not news about the link."
+    if new.reason and known and known.reason is None:
         return known  # an old version is better than none
     if memory:
         memory.put(new)
@@ -621,9 +618,7 @@ def _read_rules(client, host):
     return rules
 
 # %% ../../nbs/lib/client.ipynb #dcfc3aca
-def client_summary(
-    client: Client,  # any client
-) -> dict:
+def client_summary(client: Client) -> dict:  # any client
     "What the client did with each host that it asked: requests, bytes, waits and so on, by the host's name."
     names = ("requests", "from the cache", "not asked again", "asked again", "bad answers", "bytes")
     return {name: {what: host.counts[what] for what in names} | {

@@ -28,9 +28,7 @@ POSTER_HOSTS = (*IMAGE_HOSTS, *TMDB_HOSTS)
 ADVICE = "Take the posters from another source: -p source tmdb needs no pages, -p source catalogue takes the catalogue's own links."
 
 # %% ../../nbs/lib/sites.ipynb #60df090f
-def host_list(
-    text: str,  # hosts that a user adds, separated by commas
-) -> tuple[str, ...]:
+def host_list(text: str) -> tuple[str, ...]:  # hosts that a user adds, separated by commas
     "The hosts that posters may come from, these included. Raises `InputError` when one of them is no host's name."
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:
