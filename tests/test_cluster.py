@@ -1,16 +1,14 @@
 """Work on a cluster: the same bytes from any number of workers, and one plain line for whatever is lost, after which what is done is kept."""
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from cluster_help import PATHS, Dask, a_cluster
 from cluster_work import double
 from PIL import Image
 
@@ -18,79 +16,6 @@ from poster_genres.lib.cluster import ADDRESS, DASK_MISSING, PATIENCE, check_clu
 from poster_genres.lib.runs import InputError, StepError, disk_errors
 from poster_genres.lib.shards import map_shards
 from poster_genres.preprocessing import write_images
-
-HERE = Path(__file__).parent
-PATHS = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-ENVIRONMENT = os.environ | {"PYTHONPATH": PATHS, "DASK_DISTRIBUTED__WORKER__DAEMON": "False", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
-
-
-class Dask:
-    "A scheduler and workers, all on loopback, which can be killed one by one."
-
-    def __init__(self, folder, failures=3):
-        self.folder, self.workers, self.failures = folder, [], failures
-        folder.mkdir(exist_ok=True)
-        self.start()
-
-    def _run(self, *words):
-        environment = ENVIRONMENT | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(self.failures), "TMPDIR": str(self.folder)}
-        return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def start(self):
-        "Start the scheduler."
-        place = self.folder / "scheduler.json"
-        place.unlink(missing_ok=True)
-        self.scheduler = self._run("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", place)
-        wait_for(place.exists)
-        wait_for(lambda: "tcp://" in place.read_text())
-        self.address = next(part for part in place.read_text().split('"') if part.startswith("tcp://"))
-
-    def add(self, count=1, preload=""):
-        "Start workers of one thread, without a nanny that would start them again; wait until they have joined."
-        more = []
-        if preload:
-            script = self.folder / f"{preload}.py"
-            script.write_text(f"import cluster_work\ncluster_work.{preload}()\n")
-            more = ["--preload", script]
-        joined = self.joined()
-        for _ in range(count):
-            self.workers.append(self._run("distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--no-dashboard",
-                                          "--local-directory", self.folder, "--memory-limit", 0, *more))
-        wait_for(lambda: self.joined() >= joined + count)
-
-    def joined(self):
-        "How many workers the scheduler knows."
-        from distributed import Client
-        with Client(self.address, timeout=10, set_as_default=False) as client:
-            return len(client.nthreads())
-
-    def kill(self, *processes, how=signal.SIGKILL):
-        "Kill processes; all workers when none is named."
-        for process in processes or self.workers:
-            process.send_signal(how)
-            process.wait()
-        self.workers = [worker for worker in self.workers if worker.poll() is None]
-
-
-def wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def a_cluster(folder, workers=2, **options):
-    "A cluster that the process's environment names."
-    dask = Dask(folder, **options)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ADDRESS, dask.address)
-        try:
-            dask.add(workers) if workers else None
-            yield dask
-        finally:
-            dask.kill(*dask.workers, dask.scheduler)
-
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
@@ -111,7 +36,6 @@ def named(shared, monkeypatch):
 def doubled(folder, numbers=range(40), seconds=0.0, **options):
     "All numbers doubled by whoever does it, in shards of four."
     work = partial(double, place=str(folder), seconds=seconds)
-    work.__name__ = "double"
     return [int(one) for shard in map_shards(work, list(numbers), folder / "shards", size=4, **options) for one in shard["doubled"]]
 
 
@@ -161,8 +85,7 @@ def test_worker_that_cannot_do_the_work_is_named_before_it_begins(tmp_path, prel
 def test_worker_that_joins_later_is_asked_as_well(tmp_path):
     with a_cluster(tmp_path / "dask", 1) as dask:
         work = partial(double, seconds=0.3)
-        work.__name__ = "double"
-        shards = map_shards(work, list(range(120)), tmp_path / "shards", size=2)
+            shards = map_shards(work, list(range(120)), tmp_path / "shards", size=2)
         next(shards)
         dask.add(1, "old")
         with pytest.raises(InputError, match="worker .* has pillow 9.0 where"):
@@ -172,8 +95,7 @@ def test_worker_that_joins_later_is_asked_as_well(tmp_path):
 def test_killed_worker_costs_a_shard(tmp_path):
     with a_cluster(tmp_path / "dask", 2) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.2)
-        work.__name__ = "double"
-        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+            shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
         found = list(next(shards)["doubled"])
         dask.kill(dask.workers[0])
         found += [one for shard in shards for one in shard["doubled"]]
@@ -184,8 +106,7 @@ def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, mon
     monkeypatch.setenv(PATIENCE, "5")
     with a_cluster(tmp_path / "dask", 2) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.1)
-        work.__name__ = "double"
-        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+            shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
         next(shards), next(shards)
         dask.kill()
         with pytest.raises(StepError, match="of 10 shards are done and kept; run the step again") as error:
@@ -199,8 +120,7 @@ def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, mon
 def test_lost_scheduler_is_a_line_and_the_next_call_goes_on(tmp_path):
     with a_cluster(tmp_path / "dask", 1) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.1)
-        work.__name__ = "double"
-        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+            shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
         next(shards), next(shards)
         started = time.monotonic()
         dask.kill(dask.scheduler)
@@ -219,10 +139,10 @@ def test_lost_scheduler_is_a_line_and_the_next_call_goes_on(tmp_path):
 CALLER = """
     import sys
     from functools import partial
-    from cluster_work import double
+    from cluster_help import PATHS, Dask, a_cluster
+from cluster_work import double
     from poster_genres.lib.shards import map_shards
     work = partial(double, place=sys.argv[1], seconds=0.2)
-    work.__name__ = "double"
     for shard in map_shards(work, list(range(40)), sys.argv[1] + "/shards", size=4):
         print(shard["doubled"][0], flush=True)
 """

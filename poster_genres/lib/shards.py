@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_arrays', 'load_arrays', 'save_json', 'load_json', 'worker_count', 'leave_with_parent', 'Processes',
-           'workers_for', 'map_shards']
+           'workers_for', 'map_shards', 'by_name']
 
 # %% ../../nbs/lib/shards.ipynb #e80f3e0b
 import hashlib
@@ -18,6 +18,7 @@ import zlib
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -175,6 +176,16 @@ def map_shards(
         raise StepError(f"{error}: {done} of {len(files)} shards are done and kept; run the step again, {error.advice}") from None
     finally:
         waiting.clear()
+
+# %% ../../nbs/lib/shards.ipynb #976b3700
+def by_name(
+    module: str,  # of this package, such as download
+    name: str,  # of a function in it
+    *words,  # what it is called with
+    **options,  # and these
+):
+    "What the function returns, imported where this runs."
+    return getattr(import_module(f"poster_genres.{module}"), name)(*words, **options)
 
 # %% ../../nbs/lib/shards.ipynb #8009ac59
 def _until_seen(path, seconds=60):
