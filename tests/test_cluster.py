@@ -85,7 +85,7 @@ def test_worker_that_cannot_do_the_work_is_named_before_it_begins(tmp_path, prel
 def test_worker_that_joins_later_is_asked_as_well(tmp_path):
     with a_cluster(tmp_path / "dask", 1) as dask:
         work = partial(double, seconds=0.3)
-            shards = map_shards(work, list(range(120)), tmp_path / "shards", size=2)
+        shards = map_shards(work, list(range(120)), tmp_path / "shards", size=2)
         next(shards)
         dask.add(1, "old")
         with pytest.raises(InputError, match="worker .* has pillow 9.0 where"):
@@ -95,7 +95,7 @@ def test_worker_that_joins_later_is_asked_as_well(tmp_path):
 def test_killed_worker_costs_a_shard(tmp_path):
     with a_cluster(tmp_path / "dask", 2) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.2)
-            shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
         found = list(next(shards)["doubled"])
         dask.kill(dask.workers[0])
         found += [one for shard in shards for one in shard["doubled"]]
@@ -106,7 +106,7 @@ def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, mon
     monkeypatch.setenv(PATIENCE, "5")
     with a_cluster(tmp_path / "dask", 2) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.1)
-            shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
         next(shards), next(shards)
         dask.kill()
         with pytest.raises(StepError, match="of 10 shards are done and kept; run the step again") as error:
@@ -120,7 +120,7 @@ def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, mon
 def test_lost_scheduler_is_a_line_and_the_next_call_goes_on(tmp_path):
     with a_cluster(tmp_path / "dask", 1) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.1)
-            shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
+        shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
         next(shards), next(shards)
         started = time.monotonic()
         dask.kill(dask.scheduler)
