@@ -16,15 +16,23 @@ import random
 import resource
 import tempfile
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from poster_genres.lib.catalogue import MAPPINGS
+from poster_genres.lib.cluster import ADDRESS
+from poster_genres.lib.images import read_shard
+from poster_genres.lib.recogniser import read_posters
 from poster_genres.lib.runs import TABLES, write_table
+from poster_genres.lib.shards import map_shards, save_json, load_json
 from poster_genres.manipulation import manipulate
+from poster_genres.preprocessing import write_images
 from poster_genres.scraping import scrape
 
 # the columns of the dataset "Full TMDB movies" that is published anew every day, with a million rows and more
@@ -32,6 +40,88 @@ COLUMNS = ("id title vote_average vote_count status release_date revenue runtime
            "original_title overview popularity poster_path tagline genres production_companies production_countries spoken_languages keywords").split()
 WORDS = "night city of the last love house dead summer war river blue king game woman man return secret island story day fire road".split()
 GENRES = [name for name in MAPPINGS["tmdb"] if name not in ("TV Movie", "Foreign")]
+
+
+# ---- workers ----
+
+@contextmanager
+def local_cluster(workers):
+    "The address of a scheduler on loopback with so many workers of one thread each."
+    from distributed import LocalCluster
+    with LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50) as dask:
+        yield dask
+
+
+@contextmanager
+def named(address):
+    "A block in which work goes to this scheduler; empty: to processes."
+    os.environ[ADDRESS] = address
+    try:
+        yield
+    finally:
+        del os.environ[ADDRESS]
+
+
+def speed(shards, posters, size):
+    "Posters a second once the first quarter is done, in which workers start and load what they need."
+    done, warm, began = 0, 0, 0.0
+    for _ in shards:
+        done += size
+        if not warm and done >= posters / 4:
+            warm, began = done, time.perf_counter()
+    return (posters - warm) / (time.perf_counter() - began)
+
+
+def read_with(paths, processes):
+    with tempfile.TemporaryDirectory() as folder:
+        work = partial(read_posters, folder=folder)
+        return speed(map_shards(work, paths, Path(folder, "shards"), size=4, workers=processes, save=save_json, load=load_json), len(paths), 4)
+
+
+def open_with(paths, processes):
+    with tempfile.TemporaryDirectory() as folder:
+        return speed(map_shards(partial(read_shard, width=96, height=144), paths, Path(folder, "shards"), size=32, workers=processes), len(paths), 32)
+
+
+def workers(archive, posters, rounds=3):
+    "Reading and preprocessing by two processes, by one and by two Dask workers, in turns."
+    paths = [str(path) for path in sorted(Path(archive, "posters").iterdir())]
+    with local_cluster(1) as one, local_cluster(2) as two:
+        ways = {"pool of two": ("", 2), "one Dask worker": (one.scheduler_address, 0), "two Dask workers": (two.scheduler_address, 0)}
+        for name, work, count in (("reading", read_with, posters), ("preprocessing", open_with, 20 * posters)):
+            found = {way: [] for way in ways}
+            for start in range(rounds):
+                chosen = paths[start * count:(start + 1) * count]
+                order = list(ways.items())
+                for way, (address, processes) in order[start % 3:] + order[:start % 3]:
+                    with named(address):
+                        found[way].append(work(chosen, processes))
+                    print(f"  {name}, round {start + 1}, {way}: {found[way][-1]:.1f} posters/s, load {os.getloadavg()[0]:.1f}", flush=True)
+            ratio = lambda a, b: [x / y for x, y in zip(found[a], found[b])]
+            for a, b in (("two Dask workers", "one Dask worker"), ("pool of two", "two Dask workers")):
+                print(f"{name}: {a} {median(found[a]):.1f} posters/s, {b} {median(found[b]):.1f}: {median(ratio(a, b)):.2f} times "
+                      f"({min(ratio(a, b)):.2f} to {max(ratio(a, b)):.2f})", flush=True)
+
+
+# ---- memory ----
+
+def memory(counts=(10_000, 30_000, 100_000)):
+    "Peak memory of the caller and of the largest worker when so many posters become an array on two Dask workers."
+    with tempfile.TemporaryDirectory() as place:
+        link_posters(Path(place, "posters"), [f"{number:07}.jpg" for number in range(max(counts))], copies=1000)
+        for count in counts:
+            with local_cluster(2) as dask, named(dask.scheduler_address):
+                from distributed import Client
+                paths = partial(open_so_many, Path(place, "posters"), count, Path(place, "images.npy"))
+                seconds, _, caller = measured(paths)
+                with Client(dask, set_as_default=False) as client:
+                    peak = max(client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024).values())
+            print(f"{count:7,} posters: caller {caller:.0f} MB, worker {peak:.0f} MB, {seconds:.0f} s", flush=True)
+
+
+def open_so_many(folder, count, target):
+    write_images(target, [str(folder / f"{number:07}.jpg") for number in range(count)], 48, 72)
+    target.unlink()
 
 
 # ---- a million movies ----
@@ -88,7 +178,7 @@ def made_up_posters(folder, share=10):
     write_table(table.reindex(columns=TABLES["posters"].names), folder / "posters.parquet")
 
 
-def _measured(results, work, *words, **options):
+def _measured(results, work, words, options):
     started, cpu = time.perf_counter(), time.process_time()
     work(*words, **options)
     results.put((time.perf_counter() - started, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
@@ -98,11 +188,11 @@ def measured(work, *words, **options):
     "Seconds of wall-clock and of CPU time, and the peak memory in MB, of a call in a process of its own."
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(results, work, *words), kwargs=options)
+    process = context.Process(target=_measured, args=(results, work, words, options))
     process.start()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"{work.__name__} failed")
+        raise SystemExit("the process that was measured failed: see above")
     return results.get()
 
 
@@ -125,10 +215,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["workers", "memory", "rows", "archive"])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--posters", type=int, default=400)
+    parser.add_argument("--posters", type=int, default=80, help="read in each turn of workers (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=1_000_000)
     given = parser.parse_args()
-    if given.what == "rows":
-        rows(given.rows)
-    elif given.what == "archive":
-        write_archive(given.folder, given.rows)
+    if given.what in ("workers", "archive") and not given.folder:
+        parser.error(f"{given.what} needs a folder")
+    {"workers": lambda: workers(given.folder, given.posters), "memory": memory, "rows": lambda: rows(given.rows),
+     "archive": lambda: write_archive(given.folder, given.rows)}[given.what]()
