@@ -218,7 +218,7 @@ def check_cluster(
         threads = client.nthreads()
         return {"scheduler": address, "dashboard": client.dashboard_link, "workers": len(threads), "threads": sum(threads.values())}
 
-# %% ../../nbs/lib/cluster.ipynb #3e00e2d8
+# %% ../../nbs/lib/cluster.ipynb #74610761
 def checked(
     check: tuple,  # the arguments of `worker_problem`
     work: Callable,  # what to do
@@ -229,10 +229,9 @@ def checked(
         if problem := worker_problem(*check):
             raise InputError(f"worker {socket.gethostname()}, process {os.getpid()}, {problem}; then run the same command again")
         if not last:
-            result = work(*words)
-    return result
+            work(*words)
 
-# %% ../../nbs/lib/cluster.ipynb #12be3e5b
+# %% ../../nbs/lib/cluster.ipynb #cb62f2e4
 class Cluster:
     "The workers of a Dask cluster, to whom work is handed out."
 
@@ -248,7 +247,7 @@ class Cluster:
         return self.client.submit(checked, self.check, work, *words, key=f"{work.__name__}-{uuid.uuid4().hex}", pure=False)
 
     def wait(self, future):
-        "What the work returned. Raises what it raised, or `WorkersLost`."
+        "Wait until the work is done; what it returned is not asked for. Raises what it raised, or `WorkersLost`."
         from distributed import wait
         started = manned = asked = time.monotonic()
         while future.status == "pending":
@@ -259,9 +258,9 @@ class Cluster:
             if (now := time.monotonic()) > asked + 5:
                 asked, manned = now, now if _has_workers(self.client) else manned
             _check_waiting(self, future, now - started, now - manned)
-        return _outcome(self.client, future)
+        _raise_if_failed(future)
 
-# %% ../../nbs/lib/cluster.ipynb #00795460
+# %% ../../nbs/lib/cluster.ipynb #62168b2d
 def _has_workers(client):
     "Whether there is a worker, as far as the scheduler says so."
     try:
@@ -281,11 +280,11 @@ def _check_waiting(cluster, future, waited, alone):
         raise WorkersLost(f"a shard was not done within {waited:.0f} seconds, {where} has it and may hang", f"after that worker was ended, or with a larger {PATIENCE}")
 
 
-def _outcome(client, future):
-    "What the work returned. Raises what it raised, or `WorkersLost` when it has no end."
+def _raise_if_failed(future):
+    "Raise what the work raised, or `WorkersLost` when it has no end."
     from distributed import KilledWorker
     if future.status == "finished":
-        return future.result()
+        return
     if future.status != "error":
         raise WorkersLost("the connection to the scheduler was lost", "when it can be reached again")
     if isinstance(error := future.exception(), KilledWorker):

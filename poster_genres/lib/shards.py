@@ -78,9 +78,10 @@ def _make(function, shard, path, save):
     return result
 
 
-def _make_file(*work):
-    "The same in a worker: what is in the file need not be sent."
-    _make(*work)
+def _make_file(function, shard, path, save):
+    "The same in a worker: what is in the file need not be sent, and what is there was made by a worker that died later."
+    if not path.exists():
+        _make(function, shard, path, save)
 
 # %% ../../nbs/lib/shards.ipynb #23b1ef9a
 def worker_count(
@@ -112,8 +113,8 @@ class Processes:
         self.ahead, self.submit = 2 * count + 1, self.pool.submit
 
     def wait(self, future):
-        "What the work returned. Raises what it raised."
-        return future.result()
+        "Wait until the work is done. Raises what it raised."
+        future.result()
 
 
 @contextmanager
