@@ -3,19 +3,23 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from functools import partial
 
 import numpy as np
 import pytest
-from cluster_help import PATHS, Dask, a_cluster
+from cluster_help import PATHS, Dask, a_cluster, wait_for
 from cluster_work import double
-from PIL import Image
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
 
 from poster_genres.lib.cluster import ADDRESS, DASK_MISSING, PATIENCE, check_cluster
-from poster_genres.lib.runs import InputError, StepError, disk_errors
+from poster_genres.lib.recogniser import can_read
+from poster_genres.lib.runs import InputError, StepError, disk_errors, read_run
 from poster_genres.lib.shards import map_shards
 from poster_genres.preprocessing import write_images
+from poster_genres.reading import map_posters
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
@@ -63,6 +67,23 @@ def test_same_bytes_from_one_from_two_and_from_a_cluster(named, tmp_path, monkey
         monkeypatch.delenv(ADDRESS, raising=False)
     assert found["cluster"] == found["two"] == found["one"] and found["one"][0][7] == "a web page, not an image"
     assert not list(tmp_path.glob("*.shards")) and not list(tmp_path.glob(".seen-*"))
+
+
+@pytest.mark.skipif(not can_read(), reason="the extra words is not installed")
+def test_posters_are_read_once_and_alike(named, tmp_path, monkeypatch):
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans:bold"), 24)
+    for number in range(10):
+        picture = Image.new("RGB", (182, 268), (24, 30, 52))
+        ImageDraw.Draw(picture).text((8, 60), f"SHADOW\n{number}", (240, 220, 150), font)
+        picture.save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in range(10)]
+    read = lambda folder: [one for readings in map_posters(paths, tmp_path / folder) for one in readings]
+    times = lambda: {path.name: path.stat().st_mtime_ns for path in (tmp_path / "words").rglob("*.json")}
+    found = read("words")
+    before = times()
+    assert len(before) == 10 and "SHADOW" in found[0].lines[0].text and read("words") == found and times() == before, "what was read is kept"
+    monkeypatch.delenv(ADDRESS)
+    assert read("alone") == found
 
 
 def test_cluster_is_described(named, tmp_path):
@@ -139,7 +160,7 @@ def test_lost_scheduler_is_a_line_and_the_next_call_goes_on(tmp_path):
 CALLER = """
     import sys
     from functools import partial
-    from cluster_help import PATHS, Dask, a_cluster
+    from cluster_help import PATHS, Dask, a_cluster, wait_for
 from cluster_work import double
     from poster_genres.lib.shards import map_shards
     work = partial(double, place=sys.argv[1], seconds=0.2)
@@ -180,6 +201,25 @@ def test_full_storage_stops_with_a_line_and_the_next_call_goes_on(named, tmp_pat
     assert len(before) >= 3 and doubled(tmp_path) == WANTED and before.items() <= done(tmp_path).items()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")
+def test_small_disk_is_full_and_with_room_made_the_next_call_goes_on(named, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = lambda options: subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True).returncode
+    if mount("size=24k"):
+        pytest.skip("this machine does not let us mount")
+    try:
+        shards = lambda: map_shards(double, list(range(40)), folder / "shards", size=4)
+        with pytest.raises(InputError, match=f"cannot write to {folder}: No space left on device; make room"), disk_errors(folder):
+            list(shards())
+        before = {path.name: path.stat().st_mtime_ns for path in (folder / "shards").iterdir()}
+        assert 1 <= len(before) < 10 and not mount("remount,size=1000k")
+        assert [one for shard in shards() for one in shard["doubled"]] == WANTED
+        assert {name: (folder / "shards" / name).stat().st_mtime_ns for name in before} == before
+    finally:
+        subprocess.run(["umount", folder], capture_output=True)
+
+
 def test_shard_that_ends_its_workers_is_a_line(tmp_path):
     (tmp_path / "die").touch()
     with a_cluster(tmp_path / "dask", 1, failures=0):
@@ -207,3 +247,18 @@ def test_scheduler_that_is_not_there_is_named_at_once(quick_cli, tmp_path, monke
         monkeypatch.setenv(ADDRESS, "")
         said = quick_cli("run", "--scheduler", address, "--out", tmp_path / "run")
         assert said.returncode == 2 and said.stderr.startswith(f"poster-genres: no Dask scheduler answers at {address}") and said.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_run_on_a_cluster_makes_what_a_run_makes(cli, archive, tmp_path):
+    "A worker is killed on the way; tables and pixels are the same, and the dashboard's link stands in the terminal and in the report."
+    said = cli("run", "--archive", archive, "--out", tmp_path / "alone" / "run", "--to", "preprocessing", "-p", "source", "tmdb")
+    assert said.returncode == 0, said.stderr
+    with a_cluster(tmp_path / "dask", 3) as dask:
+        threading.Thread(target=lambda: (wait_for((tmp_path / "shared" / "run" / "posters.parquet").exists), dask.kill(dask.workers[0])), daemon=True).start()
+        said = cli("run", "--archive", archive, "--out", tmp_path / "shared" / "run", "--to", "preprocessing", "-p", "source", "tmdb", "--scheduler", dask.address)
+        assert said.returncode == 0 and f"cluster: 3 workers with 3 threads at {dask.address}; watch them at http://127.0.0.1:" in said.stderr, said.stderr
+    for name in ("movies.parquet", "posters.parquet", "sample.parquet", "dataset/images.npy", "dataset/genres.npy", "dataset/index.parquet"):
+        assert (tmp_path / "shared" / "run" / name).read_bytes() == (tmp_path / "alone" / "run" / name).read_bytes(), name
+    dashboard = read_run(tmp_path / "shared" / "run")["cluster"]["dashboard"]
+    assert f'<a href="{dashboard}">' in (tmp_path / "shared" / "run" / "report" / "index.html").read_text()

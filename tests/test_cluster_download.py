@@ -1,4 +1,6 @@
 """A download by three workers: polite together, by the log of the server that they ask, and with the tables of a download by one process."""
+import threading
+
 import pandas as pd
 import pytest
 from cluster_help import a_cluster, wait_for
@@ -76,7 +78,6 @@ def test_after_a_challenge_no_worker_asks_again(three, fetch, tmp_path):
 def test_killed_worker_costs_no_poster_and_no_connection(fetch, tmp_path, archive, monkeypatch):
     log = tmp_path / "log"
     with a_cluster(tmp_path / "dask", 2) as dask:
-        import threading
         threading.Thread(target=lambda: (wait_for(lambda: len(read_log(log)) > 30), dask.kill(dask.workers[0])), daemon=True).start()
         _, table = fetch("shared", log, connections=2, rate=20)
         assert len(dask.workers) == 1
