@@ -24,8 +24,8 @@ import pandas as pd
 from scipy.special import expit
 from tqdm import tqdm
 
-from poster_genres.cnn import Batches, build_network, checked_recipe, fit_logistic_regressions, standardize, train
-from poster_genres.lib.calibration import choose_platt, load_predictor
+from poster_genres.cnn import Batches, build_network, checked_recipe, standardize, train
+from poster_genres.lib.calibration import choose_platt, load_predictor, logistic_regression
 from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.explanations import by_group, decades, number_of_genres
@@ -204,7 +204,7 @@ def unseen_answers(run, folds=4):
     for number in range(folds):
         known = features[fold != number]
         mean, deviation = standardize(known)
-        kernel, bias = fit_logistic_regressions(known, truth[fold != number], np.ones(len(known)), 0.3)
+        kernel, bias = logistic_regression(known, truth[fold != number], np.ones(len(known)), 0.3)
         said[fold == number] = expit((features[fold == number] - mean) / deviation @ kernel + bias)
     return Part(rows, truth, said, np.ones(len(rows)))
 

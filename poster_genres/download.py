@@ -268,7 +268,7 @@ def download(
     movies = read_table(Path(run_dir, "movies.parquet"))
     found = movies[movies.status == "found"]
     kept = cache_folder(run_dir, archive, catalogue, cache, (columns, posters)) / "posters"
-    with stand_in(archive, catalogue, "--columns", columns, "--posters", posters) if archive and not offline else nullcontext("") as url:
+    with stand_in(archive, catalogue, columns=columns, posters=posters) if archive and not offline else nullcontext("") as url:
         client = site_client(url, connections, kept, rate, offline, host_list(image_hosts), ".jpg")
         table, attempts = fetch_run(found, client, run_dir, connections)
     write_table(attempts, Path(run_dir, "attempts.parquet"))

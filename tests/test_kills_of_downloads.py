@@ -19,7 +19,7 @@ from poster_genres.lib.client import Memory
 def download_from(url, run, archive):
     "The step in a process of its own, with a server that runs elsewhere."
     @contextmanager
-    def elsewhere(*_):
+    def elsewhere(*_, **options):
         yield url
     download_module.stand_in = elsewhere
     download(run, archive=archive)

@@ -18,7 +18,7 @@ from poster_genres import scraping
 from poster_genres.demo.server import StandInServer, index_archive, poster_link
 from poster_genres.download import download
 from poster_genres.lib import client as client_module
-from poster_genres.lib.client import ClientPolicy, RateLimiter, fetch_all
+from poster_genres.lib.client import Client, ClientPolicy, HostBudget, RateLimiter, fetch_all
 from poster_genres.lib.runs import InputError, RefusedError, read_table
 from poster_genres.lib.sites import site_client
 from poster_genres.scraping import scrape
@@ -121,6 +121,18 @@ def test_the_command_ends_with_a_status_of_its_own(archive, tmp_path, cli, monke
     assert done.returncode == 3, done.stderr
     said = done.stderr.splitlines()[-1]
     assert "challenge" in said and "-p source tmdb" in said and "Traceback" not in done.stderr
+
+
+def test_two_clients_can_share_the_budget_of_a_host(archive, tmp_path):
+    "As the workers of a cluster do: what blocks the one is not asked by the other."
+    budgets = {}
+    with served(archive, faults={"challenge": IDS[0]}, log=tmp_path / "log") as url:
+        one, other = (Client(["www.imdb.com"], url, budget=lambda *about: budgets.setdefault(about, HostBudget(*about))) for _ in range(2))
+        with pytest.raises(RefusedError, match="challenge"):
+            one.fetch(title(IDS[0]))
+        with pytest.raises(RefusedError, match="challenge"):
+            other.fetch(title(IDS[1]))
+    assert len(read_log(tmp_path / "log")) == 1
 
 
 def test_a_host_that_answers_nothing_is_left_alone(archive, tmp_path):
@@ -463,7 +475,7 @@ def test_offline_repeats_both_steps_byte_for_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(ClientPolicy, "__new__", impatient(ClientPolicy.__new__))
     scrape(tmp_path / "runs" / "online", **options), download(tmp_path / "runs" / "online", archive=archive)
     for module in (scraping, download_module):
-        monkeypatch.setattr(module, "stand_in", lambda *args: pytest.fail("a server was started"))
+        monkeypatch.setattr(module, "stand_in", lambda *args, **options: pytest.fail("a server was started"))
     monkeypatch.setattr(socket, "create_connection", lambda *args: pytest.fail("a connection was opened"))
     scrape(tmp_path / "runs" / "offline", offline=True, **options), download(tmp_path / "runs" / "offline", archive=archive, offline=True)
     for name in ("movies.parquet", "posters.parquet", "attempts.parquet"):
@@ -519,7 +531,7 @@ def test_a_port_that_is_taken_is_one_line(archive):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} cannot be used"):
             StandInServer(index_archive(archive), port)
-        done = subprocess.run([sys.executable, "-m", "poster_genres.demo.server", archive, "--port", str(port)],
+        done = subprocess.run([sys.executable, "-m", "poster_genres.run.cli", "serve-archive", archive, "--port", str(port)],
                               check=False, capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
 

@@ -60,7 +60,7 @@ def served(archive, catalogue="", faults=None, log=""):
 
 def misbehaving(monkeypatch, module, **options):
     "Makes the step in `module` meet a server with these faults."
-    monkeypatch.setattr(module, "stand_in", lambda archive, catalogue="", *_: served(archive, catalogue, **options))
+    monkeypatch.setattr(module, "stand_in", lambda archive, catalogue="", **_: served(archive, catalogue, **options))
 
 
 def client_for(url, cache="", **limits):

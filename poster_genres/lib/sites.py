@@ -8,6 +8,7 @@ __all__ = ['TITLE_HOSTS', 'IMAGE_HOSTS', 'TMDB_HOSTS', 'API_HOSTS', 'POSTER_HOST
 
 # %% ../../nbs/lib/sites.ipynb #e6e80d2e
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -94,11 +95,12 @@ def tmdb_link(
 def stand_in(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    *options: str,  # more options of `python -m poster_genres.demo.server`, such as --columns
+    **options,  # more arguments of `poster_genres.demo.server.serve`, such as `columns`
 ):
     "The address of a server for the archive, which ends with the block. Raises `InputError` when it does not start."
-    command = [sys.executable, "-m", "poster_genres.demo.server", str(archive), "--catalogue", str(catalogue), "--port", "0", "--end-with-stdin"]
-    process = subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = json.dumps({"archive": str(archive), "catalogue": str(catalogue), "port": 0, "end_with_stdin": True} | options)
+    command, pipe = [sys.executable, "-m", "poster_genres.demo.server", arguments], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     try:
         if not (line := process.stdout.readline()):
             said = process.communicate()[1].strip().splitlines() or ["no reason was given"]
