@@ -390,7 +390,8 @@ class TrainingProgress(keras.callbacks.Callback):
         self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
         self.bar.update()
         if self.recipe.modern:
-            self.state.mean = moving_average(self.state.mean, self.model.get_weights(), int(ops.convert_to_numpy(self.model.optimizer.iterations)), len(self.batches))
+            steps = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+            self.state.mean = moving_average(self.state.mean, self.model.get_weights(), steps, len(self.batches))
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs["loss"]):
