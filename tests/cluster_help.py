@@ -39,11 +39,11 @@ class Dask:
 
     def add(self, count=1, preload=""):
         "Start workers of one thread, without a nanny that would start them again; wait until they have joined."
-        more = []
+        more = ["--preload", "poster_genres.lib.shards"]  # who has joined is ready to work
         if preload:
             script = self.folder / f"{preload}.py"
             script.write_text(f"import cluster_work\ncluster_work.{preload}()\n")
-            more = ["--preload", script]
+            more += ["--preload", script]
         joined = self.joined()
         for _ in range(count):
             self.workers.append(self._run("distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--no-dashboard",
@@ -53,8 +53,14 @@ class Dask:
     def joined(self):
         "How many workers the scheduler knows."
         from distributed import Client
-        with Client(self.address, timeout=10, set_as_default=False) as client:
+        with Client(self.address, timeout=30, set_as_default=False) as client:
             return len(client.nthreads())
+
+    def idle(self):
+        "Whether no worker has anything to do."
+        from distributed import Client
+        with Client(self.address, timeout=30, set_as_default=False) as client:
+            return not any(client.processing().values())
 
     def kill(self, *processes, how=signal.SIGKILL):
         "Kill processes; all workers when none is named."

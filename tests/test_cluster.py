@@ -124,7 +124,7 @@ def test_killed_worker_costs_a_shard(tmp_path):
 
 
 def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv(PATIENCE, "5")
+    monkeypatch.setenv(PATIENCE, "10")
     with a_cluster(tmp_path / "dask", 2) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.1)
         shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
@@ -173,7 +173,7 @@ def test_killed_caller_goes_on_where_it_was(named, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CALLER), tmp_path], env=os.environ | {"PYTHONPATH": PATHS}, stdout=subprocess.PIPE)
     process.stdout.readline(), process.stdout.readline()
     process.kill(), process.wait()
-    time.sleep(0.5)  # the shards that were begun come to their end
+    wait_for(named.idle)  # the shards that were begun come to their end
     before = done(tmp_path)
     assert 2 <= len(before) < 10
     assert doubled(tmp_path) == WANTED and before.items() <= done(tmp_path).items()
