@@ -231,7 +231,7 @@ def checked(
         if not last:
             work(*words)
 
-# %% ../../nbs/lib/cluster.ipynb #cb62f2e4
+# %% ../../nbs/lib/cluster.ipynb #be6dacd5
 class Cluster:
     "The workers of a Dask cluster, to whom work is handed out."
 
@@ -240,7 +240,7 @@ class Cluster:
                  stamps: dict[str, str],  # of files that workers must see
                  ):
         self.client, self.check, self.patience = client, (software(), stamps), patience()
-        self.ahead = 2 * sum(client.nthreads().values()) + 1
+        self.ahead, self.asked = 2 * sum(client.nthreads().values()) + 1, time.monotonic()
 
     def submit(self, work: Callable, *words):
         "A future of the work; its key is its own, so that what hangs from an earlier call is not waited for."
@@ -249,24 +249,26 @@ class Cluster:
     def wait(self, future):
         "Wait until the work is done; what it returned is not asked for. Raises what it raised, or `WorkersLost`."
         from distributed import wait
-        started = manned = asked = time.monotonic()
+        started = manned = time.monotonic()
         while future.status == "pending":
             try:
                 wait([future], timeout=1)
             except Exception:  # it takes longer, or was cancelled
                 time.sleep(0.01)
-            if (now := time.monotonic()) > asked + 5:
-                asked, manned = now, now if _has_workers(self.client) else manned
+            if (now := time.monotonic()) > self.asked + 5:
+                self.asked = now
+                if threads := _threads(self.client):
+                    self.ahead, manned = 2 * threads + 1, now
             _check_waiting(self, future, now - started, now - manned)
         _raise_if_failed(future)
 
-# %% ../../nbs/lib/cluster.ipynb #62168b2d
-def _has_workers(client):
-    "Whether there is a worker, as far as the scheduler says so."
+# %% ../../nbs/lib/cluster.ipynb #2cc726ab
+def _threads(client):
+    "How many threads there are to do the work, 0 when the scheduler does not say."
     try:
-        return bool(within(10, client.nthreads))
+        return sum(within(10, client.nthreads).values())
     except Exception:
-        return False
+        return 0
 
 
 def _check_waiting(cluster, future, waited, alone):
