@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['HANDLER', 'KeptBudget', 'Keeper', 'install', 'SharedBudget', 'share_budgets']
 
-# %% ../../nbs/lib/budgets.ipynb #3013fb73
+# %% ../../nbs/lib/budgets.ipynb #8184e7ee
 import threading
 import time
 import uuid
 from contextlib import suppress
+from functools import partialmethod
 from socket import gethostname
 
 from .client import ClientPolicy, HostBudget
@@ -81,7 +82,7 @@ def install(
     "Make the scheduler this runs on keep budgets, if it does not yet."
     dask_scheduler.handlers.setdefault(HANDLER, Keeper(dask_scheduler).answer)
 
-# %% ../../nbs/lib/budgets.ipynb #4e8cd405
+# %% ../../nbs/lib/budgets.ipynb #c37133f3
 class SharedBudget:
     "The budget of a host that all workers share, on one of them."
     slowest = HostBudget.slowest
@@ -122,17 +123,7 @@ class SharedBudget:
         self._tell("block", how)
         raise RefusedError(self.blocked)
 
-    def adapt(self, latency: float, well: bool | None, target_concurrency: float):
-        "As the client's budget does, for all workers."
-        self._tell("adapt", latency, well, target_concurrency)
-
-    def hold(self, seconds: float):
-        "Let no worker ask before so many seconds are over."
-        self._tell("hold", seconds)
-
-    def slow_down(self, delay: float):
-        "Leave at least so many seconds between requests, whoever sends them."
-        self._tell("slow_down", delay)
+    adapt, hold, slow_down = (partialmethod(_tell, what) for what in ("adapt", "hold", "slow_down"))  # for all workers
 
 # %% ../../nbs/lib/budgets.ipynb #f8800771
 def share_budgets(

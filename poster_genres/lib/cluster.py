@@ -146,7 +146,7 @@ def patience() -> float:
         pass
     raise InputError(f"{PATIENCE} is {text!r}: expected seconds, such as 900")
 
-# %% ../../nbs/lib/cluster.ipynb #685e09a3
+# %% ../../nbs/lib/cluster.ipynb #d6ea301f
 def _no_scheduler(address, why):
     "The error that says that nobody answers there."
     return InputError(f"no Dask scheduler answers at {address} ({why}): start one with `dask scheduler` and give its address, "
@@ -154,7 +154,7 @@ def _no_scheduler(address, why):
 
 
 def _check_address(address, seconds):
-    "Raise `InputError` when it is no address, or when nothing takes a call there."
+    "Raise `InputError` when it is no address, or when nothing answers there."
     try:
         parts = urlsplit(address)
         if parts.scheme not in ("tcp", "tls", "ws", "wss") or not parts.hostname or not parts.port:
@@ -262,7 +262,7 @@ class Cluster:
             _check_waiting(self, future, now - started, now - manned)
         _raise_if_failed(future)
 
-# %% ../../nbs/lib/cluster.ipynb #2cc726ab
+# %% ../../nbs/lib/cluster.ipynb #47ff1096
 def _threads(client):
     "How many threads there are to do the work, 0 when the scheduler does not say."
     try:
@@ -272,7 +272,7 @@ def _threads(client):
 
 
 def _check_waiting(cluster, future, waited, alone):
-    "Raise `WorkersLost` when a shard takes too long, or when there has been nobody to do it for a while."
+    "Raise `WorkersLost` when a shard takes too long, or when no worker has been there for a while."
     if alone > min(60, cluster.patience) + 5:
         raise WorkersLost(f"no worker has been there for {alone:.0f} seconds", "when there are workers")
     if waited > cluster.patience:
