@@ -82,7 +82,7 @@ def install(
     "Make the scheduler this runs on keep budgets, if it does not yet."
     dask_scheduler.handlers.setdefault(HANDLER, Keeper(dask_scheduler).answer)
 
-# %% ../../nbs/lib/budgets.ipynb #c37133f3
+# %% ../../nbs/lib/budgets.ipynb #46f8da97
 class SharedBudget:
     "The budget of a host that all workers share, on one of them."
     slowest = HostBudget.slowest
@@ -123,7 +123,7 @@ class SharedBudget:
         self._tell("block", how)
         raise RefusedError(self.blocked)
 
-    adapt, hold, slow_down = (partialmethod(_tell, what) for what in ("adapt", "hold", "slow_down"))  # for all workers
+    adapt, hold, slow_down = partialmethod(_tell, "adapt"), partialmethod(_tell, "hold"), partialmethod(_tell, "slow_down")
 
 # %% ../../nbs/lib/budgets.ipynb #f8800771
 def share_budgets(
