@@ -57,8 +57,10 @@ _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; 
 def _step_bytes(step, movies, parameters):
     "The bytes that the step takes at most, roughly: in the `run` folder and in the `cache`."
     fixed, each, cached = _SIZES.get(step, (4_000_000, 500, False))
+    if step == "scraping" and parameters.get("source", "imdb") != "imdb":
+        each, cached = 500, False  # no pages
     if step == "preprocessing":
-        each += 3 * parameters.get("width", 96) * parameters.get("height", 144)
+        each += 2 * 3 * parameters.get("width", 96) * parameters.get("height", 144)  # the shards, and the array that is made of them
     if step == "cnn" and parameters.get("network") == "pretrained":
         fixed, each = 200_000_000, 22_000  # checkpoints, and the features of the frozen backbone
     return {"run": fixed + (0 if cached else each * movies), "cache": each * movies if cached else 0}
