@@ -187,7 +187,7 @@ def connected(
         with suppress(Exception):
             within(10, client.close, timeout=5)
 
-# %% ../../nbs/lib/cluster.ipynb #bdafcb71
+# %% ../../nbs/lib/cluster.ipynb #bd417531
 def check_workers(
     client,  # of `connected`
     stamps: dict[str, str],  # of files that workers must see
@@ -196,7 +196,7 @@ def check_workers(
     try:
         answers = within(60, client.run, worker_problem, software(), stamps, on_error="return")
     except (OSError, TimeoutError) as error:
-        raise InputError(f"the workers of {client.scheduler.address} do not answer ({reason(error)}): look at {client.dashboard_link}, end those that hang, "
+        raise InputError(f"the workers of {client.scheduler.address} do not answer ({reason(error)}): look at {_dashboard(client)}, end those that hang, "
                          "and run the same command again") from None
     if not answers:
         raise InputError(f"the scheduler {client.scheduler.address} has no workers: start some with `dask worker {client.scheduler.address} --nthreads 1`")
@@ -206,7 +206,7 @@ def check_workers(
         if answer:
             raise InputError(f"worker {worker} {answer}; then run the same command again")
 
-# %% ../../nbs/lib/cluster.ipynb #e3ce6145
+# %% ../../nbs/lib/cluster.ipynb #03835f39
 def check_cluster(
     folders: Iterable[str | Path],  # the run's folder and the cache
 ) -> dict:
@@ -216,7 +216,14 @@ def check_cluster(
     with connected(address) as client, tokens(folders) as stamps:
         check_workers(client, stamps)
         threads = client.nthreads()
-        return {"scheduler": address, "dashboard": client.dashboard_link, "workers": len(threads), "threads": sum(threads.values())}
+        return {"scheduler": address, "dashboard": _dashboard(client), "workers": len(threads), "threads": sum(threads.values())}
+
+
+def _dashboard(client):
+    "The link of Dask's dashboard, empty when it has none."
+    with suppress(Exception):
+        return client.dashboard_link or ""
+    return 
 
 # %% ../../nbs/lib/cluster.ipynb #74610761
 def checked(

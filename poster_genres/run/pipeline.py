@@ -246,7 +246,8 @@ def _run_steps(plan, after, cluster):
     terminal = Terminal({row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"})
     try:
         if cluster:
-            terminal.line("cluster: {workers} workers with {threads} threads at {scheduler}; watch them at {dashboard}".format(**cluster))
+            watch = f"; watch them at {cluster['dashboard']}" if cluster["dashboard"] else ""
+            terminal.line("cluster: {workers} workers with {threads} threads at {scheduler}".format(**cluster) + watch)
         for row in plan.rows:
             if row["does"] == "run":
                 _run_step(row["step"], plan.run_dir, plan.parameters, terminal)
