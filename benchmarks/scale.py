@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from poster_genres.lib.catalogue import MAPPINGS
+from poster_genres.lib.genres import MAPPINGS
 from poster_genres.lib.cluster import ADDRESS
 from poster_genres.lib.images import read_shard
 from poster_genres.lib.recogniser import read_posters
