@@ -14,6 +14,7 @@ from cluster_work import double
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
+from poster_genres.lib import cluster
 from poster_genres.lib.cluster import ADDRESS, DASK_MISSING, PATIENCE, check_cluster
 from poster_genres.lib.recogniser import can_read
 from poster_genres.lib.runs import InputError, StepError, disk_errors, read_run
@@ -124,7 +125,7 @@ def test_killed_worker_costs_a_shard(tmp_path):
 
 
 def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv(PATIENCE, "10")
+    monkeypatch.setattr(cluster, "ALONE", 3)
     with a_cluster(tmp_path / "dask", 2) as dask:
         work = partial(double, place=str(tmp_path), seconds=0.1)
         shards = map_shards(work, list(range(40)), tmp_path / "shards", size=4)
@@ -181,7 +182,7 @@ def test_killed_caller_goes_on_where_it_was(named, tmp_path):
 
 
 def test_hanging_worker_is_named_and_the_next_call_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv(PATIENCE, "10")
+    monkeypatch.setenv(PATIENCE, "20")
     (tmp_path / "hang").touch()
     with a_cluster(tmp_path / "dask", 1) as dask:
         with pytest.raises(StepError, match=r"a shard was not done within \d+ seconds, tcp://127.0.0.1:\d+ has it and may hang: 3 of 10 shards are done"):
