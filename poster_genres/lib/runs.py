@@ -295,13 +295,14 @@ def write_table(
 # %% ../../nbs/lib/runs.ipynb #089ee105
 def read_table(
     path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
+    rows: list[tuple] | None = None,  # conditions such as ("imdb_id", "=", "tt0000007"); None: all rows
 ) -> pd.DataFrame:
     "Read the table at `path`, lists as Python lists. Raises `InputError` when it is missing, damaged or has other columns."
     path, schema = Path(path), TABLES[Path(path).stem]
     if not path.exists():
         raise InputError(f"{path} does not exist: run the step that writes {path.name} first")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, filters=rows)
         found = dict(zip(table.schema.names, table.schema.types))
         if wrong := next((field for field in schema if found.get(field.name) != field.type), None):
             seen = f"is {found[wrong.name]}, expected {wrong.type}" if wrong.name in found else f"is missing; expected {', '.join(schema.names)}"

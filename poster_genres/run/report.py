@@ -26,10 +26,11 @@ from .pages import data_address, figure, frame, interval_text, notebook_body, re
 from .settings import step_parameters
 
 # %% ../../nbs/run/report.ipynb #726b033b
-def _count_losses(step, status, kinds, examples):
-    "A row for each status and kind: step, what happened, reason, how many, an example."
-    table = pd.DataFrame({"status": status, "kind": kinds, "example": examples})
-    return [(step, *names, len(group), group.example.iloc[0]) for names, group in table.groupby(["status", "kind"], sort=True)]
+def _count_losses(step, status, kinds, example):
+    "A row for each status and kind: step, what happened, reason, how many, and the `example` of the first one, found by its place."
+    table = pd.DataFrame({"status": status, "kind": kinds}).assign(place=range(len(kinds)))
+    groups = table.groupby(["status", "kind"], sort=True).place.agg(["size", "first"])
+    return [(step, *names, int(size), example(first)) for names, (size, first) in zip(groups.index, groups.to_numpy())]
 
 # %% ../../nbs/run/report.ipynb #9c4d35e6
 def _example(movie):
@@ -47,18 +48,18 @@ def losses(
     for step, table, good in (("scraping", "movies", "found"), ("download", "posters", "ok")):
         if there(f"{table}.parquet"):
             lost = read_table(run_dir / f"{table}.parquet").query("status != @good")
-            rows += _count_losses(step, lost.status, kind(lost.reason), [_example(movie) for movie in lost.to_dict("records")])
+            rows += _count_losses(step, lost.status, kind(lost.reason), lambda place, lost=lost: _example(lost.iloc[place]))
     if there("unused.parquet"):
         lost = read_table(run_dir / "unused.parquet")
-        rows += _count_losses("scraping", "not used", "file: " + kind(lost.reason), [f"{path} · {reason}" for path, reason in zip(lost.path, lost.reason)])
+        rows += _count_losses("scraping", "not used", "file: " + kind(lost.reason), lambda place: f"{lost.path.iloc[place]} · {lost.reason.iloc[place]}")
     if there("exclusions.parquet") and there("posters.parquet"):
         posters, lost = read_table(run_dir / "posters.parquet"), read_table(run_dir / "exclusions.parquet").dropna(subset="stage")
         lost = lost[lost.imdb_id.isin(posters.imdb_id[posters.status == "ok"]) & lost.stage.str.startswith("genre")]  # what earlier steps lost stands above
         why = lost.stage + (": " + lost.reason).fillna("")
-        rows += _count_losses("manipulation", "left out", why, [_example(movie) for movie in lost[["imdb_id", "title"]].to_dict("records")])
+        rows += _count_losses("manipulation", "left out", why, lambda place: _example(lost[["imdb_id", "title"]].iloc[place]))
     if there("dataset/failed.json"):
         failed = pd.Series(read_json(run_dir / "dataset" / "failed.json"), dtype=object)
-        rows += _count_losses("preprocessing", "failed", kind(failed), [f"{imdb_id} · {reason}" for imdb_id, reason in failed.items()])
+        rows += _count_losses("preprocessing", "failed", kind(failed), lambda place: f"{failed.index[place]} · {failed.iloc[place]}")
     table = pd.DataFrame(rows, columns=["step", "what happened", "reason", "how many", "for example"])
     grave = table["what happened"].map({"failed": 0, "rejected": 1}).fillna(2)
     return table.assign(grave=grave).sort_values(["grave", "how many"], ascending=[True, False], kind="stable", ignore_index=True).drop(columns="grave")
