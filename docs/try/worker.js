@@ -1,0 +1,37 @@
+// All the work of the page, beside it, so that it never freezes: { id, kind, ... } comes in, { id, result } or { id, error } goes out.
+// A classic worker, since LiteRT.js loads its WebAssembly with importScripts.
+let modules, predictor;
+
+async function load({ runtime, network }) {
+  const [archive, { download }, { Network }, { textModel }, decoding] = modules ??=
+    await Promise.all(["archive", "download", "network", "words", "decode"].map(name => import(`./${name}.js`)));
+  let arrived = 0;
+  const onBytes = count => self.postMessage({ progress: arrived += count });
+  const [wasm, file] = await Promise.all([download(runtime, onBytes), download(network, onBytes)]);
+  self.postMessage({ progress: null });
+  const entries = await archive.entries(file), known = archive.json(entries["genres.json"]);
+  const explain = entries["explain.json"] && archive.json(entries["explain.json"]);
+  predictor = { ...known, network: await Network.load(wasm, file, explain), text: textModel(entries), ...decoding };
+  return { genres: known.genres, thresholds: known.thresholds, titles: Boolean(predictor.text), heat: Boolean(explain) };
+}
+
+const work = {
+  load,
+  async poster({ file }) {
+    const { network, decode, thresholds } = predictor, pixels = await decode(file, network.width, network.height);
+    return { probabilities: await network.ask(pixels), thresholds };
+  },
+  title({ probabilities, title }) {
+    const found = predictor.text.together(probabilities, title);
+    return { thresholds: predictor.thresholds, ...found, thresholds: found.thresholds ?? predictor.thresholds };
+  },
+  async where({ file, genre }) {
+    const { network, decode } = predictor;
+    return network.where(await decode(file, network.width, network.height), genre);
+  },
+};
+
+self.onmessage = async ({ data: { id, kind, ...asked } }) => {
+  try { self.postMessage({ id, result: await work[kind](asked) }); }
+  catch (error) { self.postMessage({ id, error: error.message, kind: error.constructor.name }); }
+};
