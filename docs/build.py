@@ -31,7 +31,7 @@ from poster_genres.run.pages import sections
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 MARKDOWN = {"model_card.md": "poster_genres/shipped/MODEL_CARD.md"}  # pages that no notebook makes: their name in the sidebar, and their text
-TRY = "In your browser", "The genres of a poster, named on your own machine by the network that comes with the package."
+TRY = "Try it in your browser", "The genres of a poster, named on your own machine by the network that comes with the package."
 TEMPLATES = Environment(loader=FileSystemLoader(ROOT / "docs" / "templates"), autoescape=True)
 
 

@@ -1,4 +1,5 @@
 // From a file to the pixels that the network takes: upright, on white, without colour management, resized as `poster_genres.lib.images` does it.
+import { decodeSmaller } from "./jpeg.js";
 import { Resizer } from "./resize.js";
 
 export const MOST_BYTES = 110_000_000, MOST_PIXELS = 25_000_000;  // as in Python; a JPEG may have four times as many pixels, since it is read smaller
@@ -71,7 +72,7 @@ function shrinking(width, height, toWidth, toHeight) {
   return factor;
 }
 
-// Rows of RGBA, `factor` x `factor` pixels averaged to one.
+// Rows of RGBA, `factor` x `factor` pixels averaged to one: nearly what `draft` does.
 function average(pixels, width, rows, factor) {
   const toWidth = Math.ceil(width / factor), toRows = Math.ceil(rows / factor), found = new Uint8ClampedArray(4 * toWidth * toRows);
   for (let y = 0; y < toRows; y++) for (let x = 0; x < toWidth; x++) {
@@ -101,13 +102,25 @@ function pixelsOf(bitmap, factor, toWidth, toHeight) {
   return resizer.finish();
 }
 
+// The pixels of a large JPEG, which Pillow decodes smaller; null for all others, and for JPEGs that only the browser can decode.
+function smallerPixels(bytes, { format, size, at }, toWidth, toHeight) {
+  const factor = (width, height) => shrinking(width, height, toWidth, toHeight);
+  if (format !== "JPEG" || !size || size[0] * size[1] > MOST_PIXELS || Math.max(factor(...size), factor(size[1], size[0])) < 2) return null;
+  const found = decodeSmaller(bytes, factor, at);
+  if (!found) return null;
+  const resizer = new Resizer(found.width, found.height, toWidth, toHeight);
+  resizer.add(found.pixels, 4);
+  return resizer.finish();
+}
+
 // The pixels of a poster file (a Blob). Throws `BadImage` with the reason when there is no picture in it.
 export async function decode(file, toWidth, toHeight) {
   if (file.size > MOST_BYTES) throw new BadImage("more than 110 MB, which no poster needs");
   let bytes;
   try { bytes = new Uint8Array(await file.arrayBuffer()); } catch { throw new BadImage("cannot be read: a folder, or it has changed since"); }
-  const about = look(bytes), wrong = refusal(bytes, about);
+  const about = look(bytes), wrong = refusal(bytes, about), smaller = wrong ? null : smallerPixels(bytes, about, toWidth, toHeight);
   if (wrong) throw new BadImage(wrong);
+  if (smaller) return smaller;
   const bitmap = await bitmapOf(about.at ? new Blob([bytes.subarray(about.at)]) : file, about.format);
   try {
     return pixelsOf(bitmap, about.format === "JPEG" ? shrinking(bitmap.width, bitmap.height, toWidth, toHeight) : 1, toWidth, toHeight);

@@ -92,6 +92,7 @@ export class Details {
       this.canvas.hidden = false;
       this.canvas.setAttribute("aria-label", `where the evidence for ${name} lies`);
       this.where.textContent = whereInWords(name, where);
+      this.canvas.closest("figure").scrollIntoView({ block: "nearest" });
     } catch (error) { this.where.textContent = `No heat map: ${error.message}`; }
   }
 

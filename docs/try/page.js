@@ -79,17 +79,19 @@ async function answer(poster, mine) {
   list.draw(poster, known.genres);
   const done = posters.filter(each => each.answer || each.error).length;
   if (posters.length > 1) say(`${done} of ${posters.length} posters`);
-  if (poster.answer && !posters.some(each => each !== poster && each.answer)) choose(poster);
+  const first = posters.find(each => !each.error);
+  if (first?.answer && details.root.hidden) choose(first);
 }
 
 // What the reader is told in the end.
 function finish() {
   const good = posters.filter(poster => poster.answer), bad = posters.filter(poster => poster.error), left = posters.length - good.length - bad.length;
   stop.hidden = true;
+  if (good.length && details.root.hidden) choose(good[0]);
   tools.hidden = !good.length && !bad.length;
   posters.forEach(poster => list.draw(poster, known.genres));
   if (posters.length === 1) return say(good.length ? "" : `${posters[0].name} has no answer: ${bad[0].error}`);
-  say([`${good.length} posters answered`, bad.length && `${bad.length} files without an answer`, left && `stopped before the other ${left}`].filter(Boolean).join(", "));
+  say([`${good.length} ${good.length === 1 ? "poster" : "posters"} answered`, bad.length && `${bad.length} ${bad.length > 1 ? "files" : "file"} without an answer`, left && `stopped before the other ${left}`].filter(Boolean).join(", "));
 }
 
 retry.onclick = work;
