@@ -2,9 +2,11 @@
 import csv
 import gzip
 import hashlib
+import json
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 from poster_genres.demo.archive import poster_file
@@ -45,7 +47,7 @@ def card_scores(card):
 
 
 def figures():
-    "What was measured in a browser, see benchmarks/browser.py; empty where it has not been."
+    "What was measured in a browser, see benchmarks/try_page.py; empty where it has not been."
     path = DOCS.parent / "nbs" / "results" / "browser.csv"
     return {row["what"]: row["value"] for row in csv.DictReader(path.open(encoding="utf-8"))} if path.exists() else {}
 
@@ -76,6 +78,9 @@ def write_try_page(out, predictor):
     version = re.search(r'"version": "([\d.]+)"', (LITERT / "core" / "package.json").read_text(encoding="utf-8"))[1]
     (out / "LICENCES.txt").write_text(LICENCES.format(version=version), encoding="utf-8")
     card = shipped.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
+    movies = re.search(r"([\d,]+) test posters", card)
+    with zipfile.ZipFile(predictor) as archive:
+        titles = "words.json" in archive.namelist() and "picture_and_title" in json.loads(archive.read("words.json"))["combinations"]
     files = {"runtime": compressed(wasm, out / "litert.wasm.gz"), "network": compressed(predictor, out / "predictor.tflite.gz")}
-    return {"files": files, "scores": card_scores(card), "movies": re.search(r"([\d,]+) test posters", card)[1],
+    return {"files": files, "scores": card_scores(card), "movies": movies and movies[1], "titles": titles,
             "figures": figures(), "examples": examples(out / "examples")}

@@ -12,7 +12,8 @@ export class Details {
   // `ask` puts questions to the worker; `onChange` is told of a poster whose answer has changed.
   constructor(root, ask, onChange) {
     Object.assign(this, { root, ask, onChange });
-    for (const name of ["image", "canvas", "caption", "where", "title", "said", "genres"]) this[name] = root.querySelector(`[data-part=${name}]`);
+    this.image = make("img");
+    for (const name of ["canvas", "caption", "where", "title", "said", "genres"]) this[name] = root.querySelector(`[data-part=${name}]`);
     this.title.oninput = () => this.#retitle();
     addEventListener("resize", () => this.seen && overlay(this.canvas, this.image, this.seen));
   }
@@ -41,15 +42,15 @@ export class Details {
   show(poster) {
     this.#poster = poster;
     this.root.hidden = false;
-    this.image.src = poster.address;
-    this.image.alt = `the poster ${poster.name}`;
+    Object.assign(this.image, { src: poster.address, alt: `the poster ${poster.name}` });
+    this.canvas.before(this.image);
     this.caption.textContent = poster.name;
     this.title.value = poster.title;
     this.#hide();
     this.#draw();
   }
 
-  hide() { this.#poster = null; this.root.hidden = true; this.image.removeAttribute("src"); this.#hide(); }
+  hide() { this.#poster = null; this.root.hidden = true; this.image.remove(); this.#hide(); }
 
   #draw() {
     const order = ranked(this.known.genres, this.#poster.answer);

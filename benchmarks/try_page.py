@@ -1,4 +1,4 @@
-"""How fast the site's page names genres in Chromium on this machine: `python benchmarks/browser.py` after `make docs` and `make browser`.
+"""How fast the site's page names genres in Chromium on this machine: `python benchmarks/try_page.py` after `make docs` and `make browser`.
 
 Writes nbs/results/browser.csv, which the small print of the page shows. Posters are synthetic, JPEGs of 500 x 750 pixels.
 """
