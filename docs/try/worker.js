@@ -10,6 +10,7 @@ async function load({ runtime, network }) {
   const [wasm, file] = await Promise.all([download(runtime, onBytes), download(network, onBytes)]);
   self.postMessage({ progress: null });
   const entries = await archive.entries(file), known = archive.json(entries["genres.json"]);
+  if ((known.fit ?? "stretch") !== "stretch") throw new Error(`the predictor wants posters fitted by ${known.fit}, which this page cannot do`);
   const explain = entries["explain.json"] && archive.json(entries["explain.json"]);
   predictor = { ...known, network: await Network.load(wasm, file, explain), text: textModel(entries), ...decoding };
   return { genres: known.genres, thresholds: known.thresholds, titles: Boolean(predictor.text), heat: Boolean(explain) };
