@@ -7,7 +7,9 @@ async function load({ runtime, network }) {
     await Promise.all(["archive", "download", "network", "words", "decode"].map(name => import(`./${name}.js`)));
   let arrived = 0;
   const onBytes = count => self.postMessage({ progress: arrived += count });
-  const [wasm, file] = await Promise.all([download(runtime, onBytes), download(network, onBytes)]);
+  const files = await Promise.allSettled([runtime, network].map(file => download(file, onBytes)));  // the one that arrives is kept when the other does not
+  for (const { reason } of files) if (reason) throw reason;
+  const [wasm, file] = files.map(({ value }) => value);
   self.postMessage({ progress: null });
   const entries = await archive.entries(file), known = archive.json(entries["genres.json"]);
   if ((known.fit ?? "stretch") !== "stretch") throw new Error(`the predictor wants posters fitted by ${known.fit}, which this page cannot do`);
