@@ -5,6 +5,8 @@
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py thresholds RUN         ways to choose them, judged on training posters of a run of `pretrained`
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
+    python benchmarks/results.py ways RUN               picture, words, poster, and poster and title of an evaluated run with words
+    python benchmarks/results.py groups RUN CATALOGUE   scores by decade, by whether the title is a translation and by number of genres, with training posters
     python benchmarks/results.py speed RUN ARCHIVE      size, quality and speed of the run's predictor by runtime, rounding and poster size
 
 `networks`, `choices` and `curve` leave what the tables say of other networks and choices as it is. Of several runs of one network (other seeds)
@@ -22,14 +24,15 @@ import pandas as pd
 from scipy.special import expit
 from tqdm import tqdm
 
-from poster_genres.cnn import Batches, build_network, checked_recipe, fit_logistic_regressions, standardize, train
-from poster_genres.lib.calibration import choose_platt, load_predictor
+from poster_genres.cnn import Batches, build_network, checked_recipe, standardize, train
+from poster_genres.lib.calibration import choose_platt, load_predictor, logistic_regression
 from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
+from poster_genres.lib.explanations import by_group, decades, number_of_genres
 from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
-from poster_genres.evaluation import evaluated, thresholds_from
+from poster_genres.evaluation import evaluated
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
-from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, hits_at_k, interval, log_loss, macro_f1,
+from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, choose_thresholds, f1, hits_at_k, interval, log_loss,
                                        mean_average_precision)
 from poster_genres.scraping import draw
 
@@ -93,6 +96,33 @@ def networks(runs):
         save(pd.concat([*histories, others("history", "network", [table.network.iloc[0] for table in histories])]), "history")
     if len(seeds) > len(known):
         save(pd.concat([pd.DataFrame(seeds), others("seeds", "network", known)]), "seeds")
+
+
+def ways(run):
+    "One row a way to ask, and one row a difference between two of them: each score with its interval."
+    scores = read_json(Path(run, "evaluation", "scores.json"))
+    flat = lambda lines: {f"{name} {key}": line[key] for name, line in lines.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor") if key in line}
+    save(pd.DataFrame([{"way": way, "movies": card["movies"]} | flat(card) for way, card in scores["ways"].items()]), "ways")
+    gains = [{"way": way, "against": gain["against"]} for way, gain in scores["gains"].items()]
+    save(pd.DataFrame([row | flat(gain["scores"]) for row, gain in zip(gains, scores["gains"].values())]), "gains")
+    save(pd.DataFrame([row | {"genre": name} | line for row, gain in zip(gains, scores["gains"].values()) for name, line in gain["genres"].items() if line]),
+         "genre_gains")
+
+
+def groups(run, catalogue):
+    "One row a group of test movies: its scores beside its own constant baseline, and how many training posters are of this group."
+    dataset, answered = read_dataset(run), pd.read_parquet(Path(run, "evaluation", "predictions.parquet")).query("part == 'test'")
+    rows, train = dataset.rows("test"), dataset.rows("train")
+    assert list(answered.imdb_id) == list(dataset.index.imdb_id.iloc[rows])
+    test = Part(rows, dataset.genres[rows], np.array(answered.probabilities.tolist()), np.ones(len(rows)))
+    table = pd.read_csv(catalogue, usecols=["imdb_id", "title", "original_title"], dtype=str).drop_duplicates("imdb_id").set_index("imdb_id")
+    table = table.reindex(dataset.index.imdb_id)
+    titles = np.where(table.title == table.original_title, "in the original language", np.where(table.title.isna(), None, "translated"))
+    of = {"decade": np.array(decades(dataset.index.year), object), "title": titles, "number of genres": np.array(number_of_genres(dataset.genres), object),
+          "all": np.full(len(titles), "all")}
+    found = [by_group(groups[rows], test, dataset.prior()).rename_axis("group").reset_index().assign(
+        grouping=name, training_posters=lambda table, groups=groups: [(groups[train] == group).sum() for group in table.group]) for name, groups in of.items()]
+    save(pd.concat(found), "groups")
 
 
 def beside(run, name):
@@ -174,7 +204,7 @@ def unseen_answers(run, folds=4):
     for number in range(folds):
         known = features[fold != number]
         mean, deviation = standardize(known)
-        kernel, bias = fit_logistic_regressions(known, truth[fold != number], np.ones(len(known)), 0.3)
+        kernel, bias = logistic_regression(known, truth[fold != number], np.ones(len(known)), 0.3)
         said[fold == number] = expit((features[fold == number] - mean) / deviation @ kernel + bias)
     return Part(rows, truth, said, np.ones(len(rows)))
 
@@ -188,9 +218,9 @@ def thresholds(run, draws=40, movies=894):
         validation, test = some(order[:movies]), some(order[movies:])
         scaling, _ = choose_platt(validation.truth, validation.probabilities, validation.weights)
         validation, test = (part._replace(probabilities=scaling(part.probabilities)) for part in (validation, test))
-        ways = {"by the truth": thresholds_from(validation), "by what is expected": thresholds_from(validation, expected=True),
-                "by the truth of the others": thresholds_from(test)}
-        found.append({way: float(macro_f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
+        ways = {"by the truth": choose_thresholds(*validation[1:]), "by what is expected": choose_thresholds(*validation[1:], expected=True),
+                "by the truth of the others": choose_thresholds(*test[1:])}
+        found.append({way: float(f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
     found = pd.DataFrame(found)
     change = found.sub(found["by the truth"], axis=0)
     rows = {"macro_f1": found.mean(), "spread": found.std(), "change": change.mean(), "low": change.quantile(0.025), "high": change.quantile(0.975)}
@@ -262,5 +292,5 @@ def speed(run, archive):
 
 if __name__ == "__main__":
     {"networks": networks, "choices": lambda runs: choices(*runs), "curve": lambda runs: curve(*runs),
-     "thresholds": lambda runs: thresholds(*runs),
+     "thresholds": lambda runs: thresholds(*runs), "ways": lambda runs: ways(*runs), "groups": lambda words: groups(*words),
      "pace": pace, "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])

@@ -1,75 +1,73 @@
 """Picture, words, poster, and poster and title beside each other, on the test part of a run whose posters were read.
 
-    python benchmarks/words.py RUN [--predictor FILE] [--strict]
+    python benchmarks/words.py RUN [--predictor FILE] [--all-titles]
 
-RUN is a run's folder after steps 1 to 3 and 4a (movies.parquet, sample.parquet, words.parquet); movies that are not in
-words.parquet are left out. The text model is fitted to titles and to the lines on training posters; combinations and thresholds
-come from the validation part. Intervals are of the bootstrap over test movies; differences to the picture are paired.
---strict leaves out titles of movies without a poster whose id falls into the validation or test part.
+RUN is a run's folder after steps 1 to 4 and 4a (movies.parquet, sample.parquet, dataset/, words.parquet). The text model is fitted to
+titles and to the lines on training posters; combinations and thresholds come from the validation part. Intervals are of the bootstrap
+over test movies; differences are paired. --all-titles learns the titles of movies without a poster whatever part their id falls into.
+The last lines tell how much rests on sequels: scores of the test movies whose title shares no word of more than three letters with a
+learned title, and of the others.
 """
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from poster_genres.lib.catalogue import multi_hot
-from poster_genres.lib.images import pixels
-from poster_genres.lib.metrics import (
-    bootstrap_weights, choose_thresholds, hits_at_k, log_loss, macro_f1, mean_average_precision, basic_interval)
+from poster_genres.combination import combined, fit_ways, part_answers, score_ways
+from poster_genres.evaluation import constant_baseline
+from poster_genres.lib.metrics import SCORE_NAMES, Part, mean_average_precision
 from poster_genres.lib.runs import read_table
 from poster_genres.manipulation import part_of
-from poster_genres.prediction import find_predictor
+from poster_genres.networks import predict_rows
+from poster_genres.lib.calibration import load_predictor
+from poster_genres.prediction import lite_predictor
+from poster_genres.preprocessing import read_dataset
 from poster_genres.reading import read_words
-from poster_genres.words import answers_of, combine_ways, combined, fit_text_model, line_documents, shares_no_word, training_documents, training_titles
+from poster_genres.words import fit_text_model, shares_no_word, training_documents, training_titles
+
+SHOWN = ("hits_at_3", "mean_average_precision", "macro_f1", "log_loss")
 
 
-def picture_probabilities(predictor, run, paths):
-    "The predictor's probabilities for these posters."
-    height, width = predictor.size
-    return np.concatenate([predictor.ask(np.stack([pixels(Path(run, path), width, height, predictor.fit) for path in paths[start:start + 32]]))
-                           for start in range(0, len(paths), 32)])
+def asked(dataset, path, name):
+    "The movies of the part with the predictor's answer."
+    rows = dataset.rows(name)
+    if Path(path).suffix == ".tflite":
+        y_prob = lite_predictor(path).ask(dataset.images[rows])
+    else:
+        y_prob = predict_rows(load_predictor(path), dataset.images, rows)
+    return Part(rows, dataset.genres[rows], y_prob, dataset.repeats(rows))
 
 
-def scores_of(truth, said, thresholds, weights):
-    "Each score of this answer: its value, and its value in each resample."
-    scores = {"hits@3": lambda w: hits_at_k(truth, said, w), "mean AP": lambda w: mean_average_precision(truth, said, w),
-              "macro F1": lambda w: macro_f1(truth, said >= thresholds.genres, w), "log-loss": lambda w: log_loss(truth, said, w)}
-    return {name: (float(score(None)), score(weights)) for name, score in scores.items()}
-
-
-def main(run, predictor, strict):
-    "Print a line for each way."
-    predictor, words = find_predictor(predictor), read_words(run)
-    movies, sample = read_table(Path(run, "movies.parquet")), read_table(Path(run, "sample.parquet"))
-    titles = training_titles(movies, sample, predictor.genres, part_of if strict else None)
-    documents, truth, weights = training_documents(titles, sample, words, predictor.genres)
-    model, truths, answers, asked = fit_text_model(documents, truth, predictor.genres, weights), {}, {}, {}
-    print(f"{len(titles):,} titles and the lines of {len(documents) - len(titles):,} training posters")
-    for part in ("validation", "test"):
-        asked[part] = some = sample[(sample.part == part) & sample.imdb_id.isin(words.imdb_id)].drop_duplicates("imdb_id")
-        truths[part] = multi_hot(some.genres, predictor.genres)
-        seen = picture_probabilities(predictor, run, list(some.path))
-        answers[part] = answers_of(model, seen, line_documents(words, some.imdb_id), list(some.title))
-    combinations = combine_ways(truths["validation"], answers["validation"])
-    validation, test, picture = combined(combinations, answers["validation"]), combined(combinations, answers["test"]), None
-    draws = bootstrap_weights(len(truths["test"]), 1000)
-    new = shares_no_word(list(asked["test"].title), list(titles.text))
-    print(f"{len(truths['validation'])} validation and {len(truths['test'])} test movies, {new.sum()} of these share no word with a learned title")
-    for way, said in test.items():
-        found = scores_of(truths["test"], said, choose_thresholds(truths["validation"], validation[way]), draws)
-        picture = picture or found
-        for name, (value, drawn) in found.items():
-            low, high = basic_interval(value, drawn)
-            by, (least, most) = value - picture[name][0], basic_interval(value - picture[name][0], drawn - picture[name][1])
-            print(f"{way:17} {name:9} {value:.3f} ({low:.3f} to {high:.3f})   to picture {by:+.3f} ({least:+.3f} to {most:+.3f})")
-        print(f"{way:17} mean AP of movies that share no word {mean_average_precision(truths['test'][new], said[new]):.3f}, "
-              f"of the others {mean_average_precision(truths['test'][~new], said[~new]):.3f}")
+def main(run, predictor, all_titles):
+    "Print a line for each way and score."
+    dataset, words = read_dataset(run), read_words(run)
+    parts = {name: asked(dataset, predictor or Path(run, "evaluation", "predictor.keras"), name) for name in ("validation", "test")}
+    sample = read_table(Path(run, "sample.parquet"))
+    titles = training_titles(read_table(Path(run, "movies.parquet")), sample, dataset.names, None if all_titles else part_of)
+    documents, truth, weights = training_documents(titles, sample, words, dataset.names)
+    print(f"{len(titles):,} titles and the lines of {len(documents) - len(titles):,} training posters", flush=True)
+    model = fit_text_model(documents, truth, dataset.names, weights)
+    answers = {name: part_answers(model, words, dataset, part) for name, part in parts.items()}
+    combinations = fit_ways(parts["validation"], answers["validation"])
+    floors = constant_baseline(dataset, parts["validation"]).floors(parts["test"])
+    scores = score_ways(dataset.names, parts["validation"], parts["test"], combinations, answers, floors)
+    for way, card in scores["ways"].items():
+        for name in SHOWN:
+            line = card[name]
+            print(f"{way:17} {SCORE_NAMES[name]:24} {line['value']:.3f} ({line['low']:.3f} to {line['high']:.3f}), constant baseline {line['floor']:.3f}")
+    for way, gain in scores["gains"].items():
+        for name in SHOWN:
+            line = gain["scores"][name]
+            print(f"{way} against {gain['against']}: {SCORE_NAMES[name]} {line['value']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})")
+    test = parts["test"]
+    new = shares_no_word(list(dataset.index.title.iloc[test.rows]), list(titles.text))
+    print(f"{new.sum()} of {len(new)} test movies share no word with a learned title; mean average precision of these and of the others:")
+    for way, y_prob in ({"picture": test.probabilities} | combined(combinations, answers["test"])).items():
+        print(f"{way:17} {mean_average_precision(test.truth[new], y_prob[new]):.3f} {mean_average_precision(test.truth[~new], y_prob[~new]):.3f}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--predictor", default="")
-    parser.add_argument("--strict", action="store_true")
+    parser.add_argument("--all-titles", action="store_true")
     given = parser.parse_args()
-    main(given.run, given.predictor, given.strict)
+    main(given.run, given.predictor, given.all_titles)

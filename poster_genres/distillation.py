@@ -23,13 +23,13 @@ def soft_labels(
 # %% ../nbs/05b_distillation.ipynb #4f8b6888
 def distillation_targets(
     targets: np.ndarray,  # float32, posters x genres: what the last network was trained on
-    answers: np.ndarray,  # the soft labels that it gives, rows x genres
+    y_prob: np.ndarray,  # the soft labels that it gives, rows x genres
     rows: np.ndarray,  # of the training posters
     number: int,  # of the round that will be trained on the result, from 2
 ) -> np.ndarray:
-    "The targets of this round: in the training rows the mean of the labels and of all answers so far; elsewhere unchanged."
+    "The targets of this round: in the training rows the mean of the labels and of all soft labels so far; elsewhere unchanged."
     targets = targets.astype("float32")
-    targets[rows] += (answers - targets[rows]) / number
+    targets[rows] += (y_prob - targets[rows]) / number
     return targets
 
 # %% ../nbs/05b_distillation.ipynb #ef695529

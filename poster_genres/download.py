@@ -28,9 +28,7 @@ SHARED = 20  # links that may have the same bytes behind them, as the films of a
 _FROM = {"L": "from grey", "P": "from a palette", "CMYK": "from CMYK"}
 
 # %% ../nbs/02_download.ipynb #a9dcd289
-def how_kept(
-    data: bytes,  # an image file
-) -> str:
+def how_kept(data: bytes) -> str:  # an image file
     "What is done to the image when it is read; `as it is` when nothing is."
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     changes = {"first frame": getattr(image, "n_frames", 1) > 1, "turned upright": image.getexif().get(0x0112, 1) != 1,
@@ -38,9 +36,7 @@ def how_kept(
     return ", ".join(change for change, done in changes.items() if done) or "as it is"
 
 # %% ../nbs/02_download.ipynb #56d80be7
-def check_poster(
-    data: bytes,  # what came
-) -> dict:
+def check_poster(data: bytes) -> dict:  # what came
     "The facts about the poster, and how it is `kept`. Raises `BadImage` with the reason when it is none, by the rules above."
     facts = verify(data)
     if min(facts.width, facts.height) < SMALLEST:
@@ -96,9 +92,7 @@ def fetch_posters(
     return without_placeholders(table), pd.DataFrame(requests, columns=_ATTEMPT, dtype=object)
 
 # %% ../nbs/02_download.ipynb #78baeb8b
-def without_placeholders(
-    table: pd.DataFrame,  # the table `posters`
-) -> pd.DataFrame:
+def without_placeholders(table: pd.DataFrame) -> pd.DataFrame:  # the table `posters`
     "The table, in which a picture that more than `SHARED` links lead to no longer counts as a poster."
     links = table.dropna(subset="sha256").groupby("sha256").poster_link.nunique()
     shared = table.sha256.isin(links.index[links > SHARED])
@@ -125,8 +119,7 @@ def look_up(
 ) -> str | None:
     "The path of the movie's poster that TMDB has today, None when it has none. Raises `RefusedError` when the key is of no use."
     title_link(imdb_id)  # refuses what is no id
-    link = f"https://api.themoviedb.org/3/find/{imdb_id}"
-    query, headers = {"external_source": "imdb_id"}, {}
+    link, query, headers = f"https://api.themoviedb.org/3/find/{imdb_id}", {"external_source": "imdb_id"}, {}
     if len(key) > 40:
         headers["Authorization"] = f"Bearer {key}"
     else:
@@ -207,7 +200,7 @@ def download(
     movies = read_table(Path(run_dir, "movies.parquet"))
     found = movies[movies.status == "found"]
     kept = cache_folder(run_dir, archive, catalogue, cache, (columns, posters)) / "posters"
-    with stand_in(archive, catalogue, "--columns", columns, "--posters", posters) if archive and not offline else nullcontext("") as url:
+    with stand_in(archive, catalogue, columns=columns, posters=posters) if archive and not offline else nullcontext("") as url:
         client = site_client(url, connections, kept, rate, offline, host_list(image_hosts), ".jpg")
         table, attempts = fetch_run(found, client, run_dir, connections)
     write_table(attempts, Path(run_dir, "attempts.parquet"))

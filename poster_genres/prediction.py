@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['Predictor', 'keras_predictor', 'save_lite', 'lite_predictor', 'shipped_predictor', 'find_predictor', 'PosterFile',
-           'poster_files', 'as_genres', 'predict', 'as_text', 'as_json']
+           'poster_files', 'Text', 'knows_words', 'text_model', 'lines_on', 'ask_ways', 'as_genres', 'predict',
+           'read_titles', 'titles_for', 'as_text', 'as_json']
 
 # %% ../nbs/07_prediction.ipynb #e60015e5
+import csv
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .lib.runs import UNREADABLE, InputError, atomic_path, check_choice, reason
-from .lib.images import FITS, BadImage, pixels
+from .lib.images import FITS, BadImage, decode, pixels
+from .lib.recogniser import Line, can_read, load_recogniser, read_lines
 from .lib.text import plain
 
 # %% ../nbs/07_prediction.ipynb #2eb2d080
@@ -31,6 +35,7 @@ class Predictor(NamedTuple):
     thresholds: list[float]  # one a genre; a genre is predicted from this probability on
     ask: Callable  # uint8, posters x height x width x 3 -> posters x genres, calibrated probabilities
     fit: str = "stretch"  # how a poster of another shape is brought to the size
+    path: Path | None = None  # of its file, which may carry a text model
 
 # %% ../nbs/07_prediction.ipynb #9b84acc1
 def keras_predictor(
@@ -40,7 +45,7 @@ def keras_predictor(
     from poster_genres.lib.calibration import load_predictor
     network = load_predictor(path)
     output = network.layers[-1]
-    return Predictor(tuple(network.input_shape[1:3]), output.genres, output.thresholds, network.predict_on_batch, output.fit)
+    return Predictor(tuple(network.input_shape[1:3]), output.genres, output.thresholds, network.predict_on_batch, output.fit, Path(path))
 
 # %% ../nbs/07_prediction.ipynb #1a1b1cc1
 def save_lite(
@@ -92,7 +97,7 @@ def lite_predictor(
             interpreters[-1].allocate_tensors()
         with ThreadPoolExecutor(workers) as pool:
             return np.concatenate(list(pool.map(_probabilities, interpreters, np.array_split(images, workers))))
-    return Predictor(size, genres, thresholds, ask, fit)
+    return Predictor(size, genres, thresholds, ask, fit, Path(path))
 
 
 def _probabilities(interpreter, images):
@@ -148,49 +153,161 @@ def poster_files(
             found.append(PosterFile(folder, None, "a folder without a file"))
     return found
 
+# %% ../nbs/07_prediction.ipynb #717af54b
+class Text(NamedTuple):
+    "What a predictor knows of words, and whether posters are read for it."
+    model: NamedTuple  # a `TextModel`: from words to genres
+    combinations: dict  # of its answers with the picture's
+    reads: bool
+
+
+def knows_words(
+    predictor: Predictor,  # its file may carry a text model
+) -> bool:
+    "Return whether there is a text model in the predictor's file."
+    if not predictor.path or not zipfile.is_zipfile(predictor.path):
+        return False
+    with zipfile.ZipFile(predictor.path) as archive:
+        return "words.json" in archive.namelist()
+
+
+def text_model(
+    predictor: Predictor,  # as above
+    titled: bool,  # whether titles are given
+    words: bool = True,  # whether posters are to be read, where that is possible
+) -> Text | None:
+    "Return the text model, None when it is not there or not needed. Raises `InputError` when titles are given that it cannot use."
+    found, reads = None, words and can_read()
+    if (titled or reads) and knows_words(predictor):
+        from poster_genres.combination import load_words
+        found = load_words(predictor.path)
+    if found and found[0].genres != list(predictor.genres):
+        raise InputError(f"{predictor.path}: network and text model have other genres: expected a predictor that evaluation wrote")
+    if titled and not found:
+        raise InputError(f"{predictor.path} has no text model, so titles tell it nothing: leave them out, or use a predictor that has one")
+    return Text(*found, reads and "poster" in found[1]) if found else None
+
+# %% ../nbs/07_prediction.ipynb #bcc11877
+_OWN = threading.local()  # RapidOCR keeps what it works on in itself, so each thread has one of its own
+
+
+def lines_on(
+    path: Path,  # a poster
+) -> list[Line]:
+    "Return the lines on the poster, the largest first; none where reading fails."
+    if not hasattr(_OWN, "recogniser"):
+        _OWN.recogniser = load_recogniser.__wrapped__()
+    try:
+        return sorted(read_lines(decode(path), recogniser=_OWN.recogniser), key=lambda line: -line.height)
+    except Exception:  # RapidOCR, OpenCV and ONNX Runtime each raise their own; the picture is still there
+        return []
+
+# %% ../nbs/07_prediction.ipynb #4bfd4051
+def ask_ways(
+    text: Text,  # the text model
+    predictor: Predictor,  # thresholds for a poster of which only the picture is known
+    y_prob: np.ndarray,  # posters x genres: the network's answer
+    lines: list[list[Line]],  # what was read on each
+    titles: list[str | None],  # of each; None where it is not known
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    "Return probabilities and thresholds for each poster, from all that is known of it."
+    from poster_genres.combination import WAYS, answers_of
+    from poster_genres.words import line_document
+    documents = [line_document([(line.text, line.confidence, line.height) for line in found]) for found in lines]
+    answers, found, thresholds = answers_of(text.model, y_prob, documents, titles), [], []
+    for place, title in enumerate(titles):
+        name = ("poster" if text.reads else "picture") + "_and_title" * bool(title)
+        way = text.combinations.get(name)
+        found.append(way([answers[one][place] for one in WAYS[name]]) if way else y_prob[place])
+        thresholds.append(way.thresholds if way else predictor.thresholds)
+    return found, thresholds
+
 # %% ../nbs/07_prediction.ipynb #99bc046f
 def as_genres(
-    predictor: Predictor,  # knows names and thresholds
+    names: list[str],  # of the genres
     y_prob: np.ndarray,  # one a genre
+    thresholds: list[float],  # one a genre
 ) -> list[dict]:
     "Name, probability and whether it is predicted, of each genre, most probable first."
-    return [{"name": predictor.genres[place], "probability": round(float(y_prob[place]), 4),
-             "predicted": bool(y_prob[place] >= predictor.thresholds[place])} for place in np.argsort(-y_prob, kind="stable")]
+    return [{"name": names[place], "probability": round(float(y_prob[place]), 4), "predicted": bool(y_prob[place] >= thresholds[place])}
+            for place in np.argsort(-y_prob, kind="stable")]
 
-
-def _answers(batch, predictor):
-    "The answer for each (path, pixels) of the batch, in order."
-    y_prob = predictor.ask(np.stack([image for _, image in batch])) if batch else []
-    return [{"file": str(path), "genres": as_genres(predictor, row)} for (path, _), row in zip(batch, y_prob)]
+# %% ../nbs/07_prediction.ipynb #dbc1e735
+def _answers(batch, predictor, text, titles, pool):
+    "The answer for each (path, pixels) of the batch, in order; posters are read in the pool's threads."
+    if not batch:
+        return []
+    paths, y_prob = [path for path, _ in batch], predictor.ask(np.stack([image for _, image in batch]))
+    thresholds, known = [predictor.thresholds] * len(batch), [{} for _ in batch]
+    if text:
+        named = [titles.get(str(path)) or titles.get(path.name) for path in paths]
+        lines = list(pool.map(lines_on, paths)) if text.reads else [[]] * len(batch)
+        y_prob, thresholds = ask_ways(text, predictor, y_prob, lines, named)
+        known = [({"title": title} if title else {}) | ({"words": [line.text for line in read]} if text.reads else {}) for title, read in zip(named, lines)]
+    return [{"file": str(path), "genres": as_genres(predictor.genres, *answer)} | more for path, *answer, more in zip(paths, y_prob, thresholds, known)]
 
 # %% ../nbs/07_prediction.ipynb #cec989bd
 def predict(
     posters: str | Path | list,  # a file or folder, or a list of them
     predictor: Predictor | str | Path = "",  # or the path of one; empty: the package's own
     batch_size: int = 32,  # posters at a time
+    titles: dict[str, str] | None = None,  # of movies, by the path or the name of the poster's file
+    words: bool = True,  # read the posters as well, where the extra is installed and the predictor has a text model
 ) -> Iterator[dict]:
-    "Yield `file` and `genres` for each image, then `file` and `error` for what cannot be read, and `file` and `skipped` for folders with other files."
+    "Yield `file` and `genres` for each image (with `words` and `title` where there are some), then `error` for each file that cannot be read, and `skipped` for folders with other files."
     predictor = predictor if isinstance(predictor, Predictor) else find_predictor(predictor)
+    text, titles = text_model(predictor, bool(titles), words), titles or {}
+    batch_size = min(batch_size, 8) if text and text.reads else batch_size
     names, batch, errors, skipped, fruitful = [posters] if isinstance(posters, str | os.PathLike) else list(posters), [], [], {}, set()
-    for file in names if names and isinstance(names[0], PosterFile) else poster_files(names):
-        try:
-            if file.error:
-                raise BadImage(file.error)
-            batch.append((file.path, pixels(file.path, *predictor.size[::-1], predictor.fit)))
-            fruitful.add(file.folder)
-        except BadImage as error:
-            if file.folder and "cannot be read" not in str(error):
-                skipped.setdefault(file.folder, []).append(f"{file.path.relative_to(file.folder)}: {error}")
-            else:
-                errors.append({"file": str(file.path), "error": str(error)})
-        if len(batch) == batch_size:
-            yield from _answers(batch, predictor)
-            batch = []
-    yield from _answers(batch, predictor)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for file in names if names and isinstance(names[0], PosterFile) else poster_files(names):
+            try:
+                if file.error:
+                    raise BadImage(file.error)
+                batch.append((file.path, pixels(file.path, *predictor.size[::-1], predictor.fit)))
+                fruitful.add(file.folder)
+            except BadImage as error:
+                if file.folder and "cannot be read" not in str(error):
+                    skipped.setdefault(file.folder, []).append(f"{file.path.relative_to(file.folder)}: {error}")
+                else:
+                    errors.append({"file": str(file.path), "error": str(error)})
+            if len(batch) == batch_size:
+                yield from _answers(batch, predictor, text, titles, pool)
+                batch = []
+        yield from _answers(batch, predictor, text, titles, pool)
     yield from errors
     for folder, others in skipped.items():
         less = {"skipped": len(others), "example": others[0]} if folder in fruitful else {"error": f"no image among {len(others)} files, such as {others[0]}"}
         yield {"file": str(folder)} | less
+
+# %% ../nbs/07_prediction.ipynb #638c125a
+def read_titles(
+    path: str | Path,  # a CSV file with the columns file and title
+) -> dict[str, str]:
+    "Return the title for each file that the table names. Raises `InputError` when it is no such table."
+    import pandas as pd
+    try:
+        table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a table ({reason(error)}): expected CSV with the columns file and title") from None
+    names = {str(name).strip().lower(): name for name in table.columns}
+    if not {"file", "title"} <= names.keys():
+        raise InputError(f"{path} has the columns {', '.join(map(str, table.columns[:8]))}: expected file and title")
+    return {file: title for file, title in zip(table[names["file"]], table[names["title"]]) if title.strip()}
+
+
+def titles_for(
+    files: list[PosterFile],  # that are asked about
+    title: str = "",  # of the only one
+    table: str | Path = "",  # as `read_titles` takes it
+) -> dict[str, str]:
+    "Return titles by file. Raises `InputError` when one title is given for several files, or a table names none of them."
+    if title and (len(files) != 1 or table):
+        raise InputError(f"--title is for one poster, here are {len(files)}: name the titles of several in a table, with --titles")
+    titles = {str(files[0].path): title} if title else read_titles(table) if table else {}
+    if table and not any(str(file.path) in titles or file.path.name in titles for file in files):
+        raise InputError(f"{table} names none of the posters: expected in its column file names such as {files[0].path.name}")
+    return titles
 
 # %% ../nbs/07_prediction.ipynb #92c0dbe7
 def as_text(
@@ -203,6 +320,10 @@ def as_text(
     if "error" in answer:
         return f"{plain(answer['file'], 1000)}: {plain(answer['error'], 1000)}"
     lines = [plain(answer["file"], 1000)]
+    if "title" in answer:
+        lines.append(f"  title: {plain(answer['title'], 100)}")
+    if "words" in answer:
+        lines.append(f"  reads: {plain(' / '.join(answer['words']) or 'nothing', 100)}")
     for place, genre in enumerate(answer["genres"][:30]):
         if genre["predicted"] or place < shown:
             name = plain(genre["name"], 40)

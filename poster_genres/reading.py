@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number, progress, read_table
+from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number, progress, read_table, step
 from .lib.images import contact_sheet, decode
 from .lib.recogniser import NOT_INSTALLED, SETTINGS, Line, Reading, Settings, can_read, read_posters, recogniser_version
 from .lib.ngrams import words_of
@@ -127,7 +127,7 @@ def map_posters(
             pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../nbs/04a_reading.ipynb #3de6c838
-READINGS = ("none", "words")
+READINGS = ("none", "words", "title")
 
 
 def readings_folder(
@@ -139,15 +139,16 @@ def readings_folder(
     return next((folder.parent for folder in parents if folder.name == "posters"), Path(run_dir)) / "words"
 
 # %% ../nbs/04a_reading.ipynb #c26d3249
+@step("reading", beside=("workers", "seed"))
 def read_sample(
     run_dir: str | Path,  # the run's folder, with sample.parquet
-    reading: str = "none",  # one of `READINGS`: none writes an empty table
-    workers: int = 0,  # as in `map_posters`
-    seed: int = 0,  # all steps know it; nothing in this one is random
+    reading: str = "none",  # one of `READINGS`: only words are read on posters, otherwise the table stays empty
+    workers: int = 0,  # 0 to 256: as in `map_posters`
+    seed: int = 0,  # 0 or more: all steps know it; nothing in this one is random
 ) -> dict:
     "Write `words.parquet` and return counts. Raises `InputError` for a bad parameter, or when the extra is not installed."
     check_number("workers", workers, 0, 256, whole=True)
-    if check_choice("reading", reading, READINGS) == "none":
+    if check_choice("reading", reading, READINGS) != "words":
         write_words([], Path(run_dir, "words.parquet"))
         return {"in": 0, "out": 0}
     if not can_read():

@@ -325,7 +325,7 @@ def scrape(
     out = left_out(list(usable.imdb_id), own, missing, limit, seed)
     chosen = usable[~usable.imdb_id.isin(out)]
     if source == "imdb":
-        with stand_in(archive, catalogue, "--columns", columns, "--posters", posters) if archive and not offline else nullcontext("") as url:
+        with stand_in(archive, catalogue, columns=columns, posters=posters) if archive and not offline else nullcontext("") as url:
             kept = cache_folder(run_dir, archive, catalogue, cache, (columns, posters)) / "pages"
             client = site_client(url, connections, kept, rate, offline, hosts)
             pages, did = scrape_pages(list(chosen.imdb_id), client, connections, poster_width, hosts), client_summary(client)

@@ -163,17 +163,34 @@ def test_program_gets_prediction_and_version_without_keras():
     assert run(sys.executable, "-c", script, cwd=ROOT).stdout.strip() == "True"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
-def test_benchmark_can_be_imported(path):
-    "What a benchmark takes from the package is still there; nothing runs."
-    run(sys.executable, "-c", f"import runpy; runpy.run_path({str(path)!r}, run_name='imported')", cwd=ROOT)
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
-def test_notebook_passes(notebook):
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    "A function that tests a notebook or imports a program in a process of its own, and returns the exit status and what was printed."
+    log = tmp_path_factory.mktemp("apart") / "log"
     environment = {name: value for name, value in os.environ.items() if name != "POSTER_GENRES_STRICT"}  # as a reader has it
-    done = subprocess.run([BIN / "nbdev_test", "--path", notebook, "--n_workers", "0"], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    with subprocess.Popen([sys.executable, Path(__file__).with_name("forked.py")], cwd=ROOT, env=environment, text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        def told(kind, path):
+            print(kind, path, log, sep="\t", file=parent.stdin, flush=True)
+            return int(parent.stdout.readline() or 1), log.read_text(encoding="utf-8")
+        yield told
+        parent.stdin.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmark_can_be_imported(path, apart):
+    "What a benchmark takes from the package is still there; nothing runs."
+    failed, said = apart("program", path)
+    assert not failed, said[-4000:]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
+def test_notebook_passes(notebook, apart):
+    "As `nbdev_test` runs it."
+    failed, said = apart("notebook", notebook)
+    assert not failed, said[-4000:]
 
 
 def test_nothing_to_complain_of():

@@ -46,7 +46,7 @@ def in_process(monkeypatch):
 
 def chain(archive, run, **parameters):
     "The record of a run of all steps on the archive."
-    pipeline.run_chain("demo", str(run), TOY | parameters, archive=str(archive), after=write_report)
+    pipeline.run_chain(pipeline.prepare("demo", str(run), TOY | parameters, archive=str(archive)), write_report)
     return json.loads((run / "run.json").read_text())
 
 

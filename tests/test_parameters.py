@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from poster_genres.lib.runs import STEPS, InputError
-from poster_genres.run.pipeline import bounds, choices, step_parameters
+from poster_genres.run.settings import bounds, choices, step_parameters
 
 NBS = Path(__file__).parent.parent / "nbs"
 

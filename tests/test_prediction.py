@@ -57,13 +57,13 @@ def test_every_format_is_answered_and_what_is_none_is_named(cli, posters):
     assert max(first.values()) - min(first.values()) < 0.2, "the same picture gets much the same answer in every format"
 
 
-def test_text_and_exit_statuses(cli, posters):
+def test_text_and_exit_statuses(cli, quick_cli, posters):
     done = cli("predict", posters / "plain.jpg")
     assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith(str(posters / "plain.jpg")) and "%" in done.stdout
     empty = posters / "empty"
     empty.mkdir()
     for words, status in (((empty,), 1), ((posters / "plain.jpg", "--predictor", posters / "text.jpg"), 2), ((), 2)):
-        done = cli("predict", *words)
+        done = quick_cli("predict", *words)
         assert done.returncode == status and done.stderr.startswith("poster-genres: ") and done.stderr.count("\n") == 1, done.stderr
 
 

@@ -19,7 +19,7 @@ GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Documentary", 
 def report(tmp_path_factory):
     "The report of a run whose executed notebooks are those of the project, as they are saved, and a comparison of it with itself."
     run = tmp_path_factory.mktemp("runs") / "demo"
-    update_run(run, state="done", profile="demo", parameters={"limit": 300, "archive": str(run / "archive")}, versions={"python": "3.11"})
+    update_run(run, state="done", profile="demo", parameters={"limit": 300, "reading": "words", "archive": str(run / "archive")}, versions={"python": "3.11"})
     for step, entry in STEPS.items():
         shutil.copy(ROOT / "nbs" / f"{entry.notebook}.ipynb", run)
         update_run(run, step, state="done", seconds=3.0, notebook_seconds=8.0, peak_memory_mb=300.0, made_from={"parameters": {"seed": 0}}, out=280, **{"in": 300})

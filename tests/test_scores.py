@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn import linear_model, metrics
 
 from poster_genres.lib import metrics as ours
-from poster_genres.lib.calibration import fit_platt, logistic_regression, logits
+from poster_genres.lib.calibration import fit_platt, logistic_regression
 
 exactly = dict(rtol=1e-9, atol=1e-12)
 
@@ -41,11 +41,11 @@ def test_f1(case, threshold):
     known = y_true.any(0)
     theirs = lambda average, columns=slice(None): metrics.f1_score(
         y_true[:, columns], y_pred[:, columns], average=average, sample_weight=weights, zero_division=0)
-    np.testing.assert_allclose(ours.micro_f1(y_true, y_pred, weights), theirs("micro") if y_true.shape[1] > 1 else theirs("binary"), **exactly)
+    np.testing.assert_allclose(ours.f1(y_true, y_pred, weights, "micro"), theirs("micro") if y_true.shape[1] > 1 else theirs("binary"), **exactly)
     if known.sum() > 1:
-        np.testing.assert_allclose(ours.macro_f1(y_true, y_pred, weights), theirs("macro", known), **exactly)
+        np.testing.assert_allclose(ours.f1(y_true, y_pred, weights, "macro"), theirs("macro", known), **exactly)
     if y_true.shape[1] > 1:
-        np.testing.assert_allclose(ours.sample_f1(y_true, y_pred, weights), theirs("samples"), **exactly)
+        np.testing.assert_allclose(ours.f1(y_true, y_pred, weights, "samples"), theirs("samples"), **exactly)
 
 
 @settings(deadline=None, derandomize=True)
@@ -97,6 +97,6 @@ def test_platt_scaling_without_shrinkage_is_logistic_regression(seed):
     y_prob = random.uniform(0.01, 0.99, (400, 1))
     y_true = (random.random((400, 1)) < y_prob**2).astype(int)
     scaling = fit_platt(y_true, y_prob, np.ones(400), np.inf)
-    theirs = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(logits(y_prob), y_true[:, 0])
+    theirs = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(ours.logits(y_prob), y_true[:, 0])
     np.testing.assert_allclose([scaling.slopes[0], scaling.shifts[0]], [theirs.coef_[0, 0], theirs.intercept_[0]], atol=1e-3)
-    np.testing.assert_allclose(scaling(y_prob)[:, 0], theirs.predict_proba(logits(y_prob))[:, 1], atol=1e-3)
+    np.testing.assert_allclose(scaling(y_prob)[:, 0], theirs.predict_proba(ours.logits(y_prob))[:, 1], atol=1e-3)

@@ -67,7 +67,7 @@ def records(checkpoint):
     if not checkpoint.exists():
         return 0
     with np.load(checkpoint) as arrays:
-        return str(arrays["record"]).count('"epoch"')
+        return str(arrays["history"]).count('"epoch"')
 
 
 def assert_same_training(ours, theirs):
@@ -203,8 +203,8 @@ def test_probabilities_are_calibrated_by_the_evaluation(tmp_path):
     error = lambda card: card["expected_calibration_error"]["value"]
     assert error(scores["test"]) < error(scores["calibration"]["before"])
     predictor, dataset = load_predictor(run / "evaluation/predictor.keras"), read_dataset(run)
-    said = read_table(run / "evaluation/predictions.parquet").query("part == 'test'")
-    np.testing.assert_allclose(predict_rows(predictor, dataset.images, dataset.rows("test")), np.stack(said.probabilities), atol=1e-4)
+    saved = read_table(run / "evaluation/predictions.parquet").query("part == 'test'")
+    np.testing.assert_allclose(predict_rows(predictor, dataset.images, dataset.rows("test")), np.stack(saved.probabilities), atol=1e-4)
 
 
 def test_shuffled_genres_score_at_the_floor(tmp_path):

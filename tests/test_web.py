@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+import urllib3
 from web_help import client_for, draw_posters, fetch_poster, misbehaving, read_log, served
 
 from poster_genres import download as download_module
@@ -17,7 +18,7 @@ from poster_genres import scraping
 from poster_genres.demo.server import StandInServer, index_archive, poster_link
 from poster_genres.download import download
 from poster_genres.lib import client as client_module
-from poster_genres.lib.client import ClientPolicy, RateLimiter, fetch_all, user_agent
+from poster_genres.lib.client import Client, ClientPolicy, HostBudget, RateLimiter, fetch_all
 from poster_genres.lib.runs import InputError, RefusedError, read_table
 from poster_genres.lib.sites import site_client
 from poster_genres.scraping import scrape
@@ -122,6 +123,18 @@ def test_the_command_ends_with_a_status_of_its_own(archive, tmp_path, cli, monke
     assert "challenge" in said and "-p source tmdb" in said and "Traceback" not in done.stderr
 
 
+def test_two_clients_can_share_the_budget_of_a_host(archive, tmp_path):
+    "As the workers of a cluster do: what blocks the one is not asked by the other."
+    budgets = {}
+    with served(archive, faults={"challenge": IDS[0]}, log=tmp_path / "log") as url:
+        one, other = (Client(["www.imdb.com"], url, budget=lambda *about: budgets.setdefault(about, HostBudget(*about))) for _ in range(2))
+        with pytest.raises(RefusedError, match="challenge"):
+            one.fetch(title(IDS[0]))
+        with pytest.raises(RefusedError, match="challenge"):
+            other.fetch(title(IDS[1]))
+    assert len(read_log(tmp_path / "log")) == 1
+
+
 def test_a_host_that_answers_nothing_is_left_alone(archive, tmp_path):
     with served(archive, faults={"error": "/title/"}, log=tmp_path / "log") as url:
         client = client_for(url, attempts=2, unanswered=5)
@@ -135,7 +148,7 @@ def test_a_host_that_answers_nothing_is_left_alone(archive, tmp_path):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    "The start, the end, the host and the response of each request that the client makes."
+    "The start, the end, the host and the `Attempt` of each request that the client makes."
     requests, ask_once = [], client_module._ask_once
 
     def recording(host, target, headers):
@@ -185,7 +198,7 @@ def test_retry_after_holds_everything_that_concerns_the_host(archive, recorded, 
     with served(archive, faults={fault: 0.03, "slow": 1.0}) as url:
         client = client_for(url, connections=4)
         outcomes = list(fetch_all(client.fetch, [title(f"tt{number:07}") for number in range(1, 100)], threads=4))
-    busy = [end for _, end, _, response in recorded if response.status == 429]
+    busy = [end for _, end, _, attempt in recorded if attempt.status == 429]
     assert busy and not any("429" in (fetched.reason or "") for _, fetched in outcomes)
     for end in busy:
         during = [start for start, *_ in recorded if end < start < end + least - 0.05]
@@ -196,7 +209,7 @@ def test_a_slow_server_is_asked_less(archive):
     with served(archive, faults={"slow": "/title/"}) as url:
         client = client_for(url, connections=4, target_concurrency=1)
         list(fetch_all(client.fetch, map(title, IDS), threads=4))
-        assert client.host("www.imdb.com").limiter.delay >= 0.02
+        assert client.hosts["www.imdb.com"].budget.delay >= 0.02
 
 
 def test_no_lock_is_held_while_robots_txt_is_waited_for(archive):
@@ -205,11 +218,12 @@ def test_no_lock_is_held_while_robots_txt_is_waited_for(archive):
         client = client_for(url, attempts=1, read_timeout=2)
         waiting = threading.Thread(target=lambda: pytest.raises(RefusedError, client.fetch, title(IDS[0])))
         waiting.start()
-        host = client.host("www.imdb.com")
-        while host.rules is None:
+        host = client.hosts["www.imdb.com"]
+        while not host.reading.locked():
             time.sleep(0.01)
-        assert waiting.is_alive() and host.lock.acquire(timeout=0.5) and client.lock.acquire(timeout=0.5)
-        host.lock.release(), client.lock.release()
+        assert waiting.is_alive() and host.lock.acquire(timeout=0.5), "its requests are counted meanwhile"
+        host.lock.release()
+        assert client.fetch(poster_link(IDS[0]), obey=False).reason is None, "another host is asked"
         waiting.join()
 
 
@@ -317,7 +331,7 @@ def test_a_block_counts_although_its_body_is_broken(head):
         client = without_rules(client_for(url))
         with pytest.raises(RefusedError, match="challenge .*HTTP 202"):
             client.fetch(title(IDS[0]))
-        assert client.host("www.imdb.com").counts["requests"] == 1
+        assert client.hosts["www.imdb.com"].counts["requests"] == 1
 
 
 def test_a_pause_that_was_asked_for_outlives_the_link(archive, recorded):
@@ -389,7 +403,7 @@ def test_a_name_that_leads_into_a_private_network_is_refused(on_the_web):
 def test_an_address_that_changes_between_check_and_connection_is_refused(on_the_web):
     listener, url, asked = answering(("HTTP/1.1 200 OK",))
     leads_to(on_the_web, "8.8.8.8")
-    on_the_web.setattr(client_module.HTTPSConnection, "_new_conn", lambda self: socket.create_connection(listener.getsockname()))
+    on_the_web.setattr(urllib3.connection.HTTPSConnection, "_new_conn", lambda self: socket.create_connection(listener.getsockname()))
     with listener:
         assert "leads to 127.0.0.1" in without_rules(site_client("")).fetch(title(IDS[0])).reason
     assert asked in ([], [b""]), "nothing was said"
@@ -404,9 +418,9 @@ def test_a_proxy_is_used_with_all_protections(on_the_web, tmp_path):
         on_the_web.setenv("HTTPS_PROXY", url.replace("//", "//us:them@"))
         client = without_rules(site_client(""))
         started = time.monotonic()
-        on_the_web.setattr(client_module, "_addresses", lambda host: {"10.0.0.1"})
+        leads_to(on_the_web, "10.0.0.1")
         assert "leads to 10.0.0.1" in client.fetch(title(IDS[0])).reason and not asked
-        on_the_web.setattr(client_module, "_addresses", lambda host: {"8.8.8.8"})
+        leads_to(on_the_web, "8.8.8.8")
         hasty = client_module.Client(client.hosts, policy=ClientPolicy(total_timeout=0.5, attempts=1, connect_timeout=0.5))
         assert hasty.fetch(title(IDS[0]), obey=False).reason and time.monotonic() - started < 4
     said = b"".join(asked)
@@ -436,7 +450,9 @@ def test_the_web_is_not_asked_without_a_contact(archive, tmp_path, monkeypatch, 
     monkeypatch.delenv("POSTER_GENRES_CONTACT", raising=False)
     with pytest.raises(InputError, match="--contact you@example.org"):
         scrape(tmp_path / "run", catalogue=f"{archive}/movies_metadata.csv")
-    assert "someone" in user_agent("someone@example.org")
+    monkeypatch.setenv("POSTER_GENRES_CONTACT", "someone@example.org")
+    assert site_client("").headers["User-Agent"].endswith(" (+someone@example.org)") and "+" not in client_for("http://127.0.0.1:1").headers["User-Agent"]
+    monkeypatch.delenv("POSTER_GENRES_CONTACT")
     done = cli("run", "--profile", "tmdb", "--catalogue", f"{archive}/movies_metadata.csv", "--out", tmp_path / "run2", "--contact", "nobody", "--dry-run")
     assert done.returncode == 2 and "the contact is 'nobody'" in done.stderr
 
@@ -459,7 +475,7 @@ def test_offline_repeats_both_steps_byte_for_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(ClientPolicy, "__new__", impatient(ClientPolicy.__new__))
     scrape(tmp_path / "runs" / "online", **options), download(tmp_path / "runs" / "online", archive=archive)
     for module in (scraping, download_module):
-        monkeypatch.setattr(module, "stand_in", lambda *args: pytest.fail("a server was started"))
+        monkeypatch.setattr(module, "stand_in", lambda *args, **options: pytest.fail("a server was started"))
     monkeypatch.setattr(socket, "create_connection", lambda *args: pytest.fail("a connection was opened"))
     scrape(tmp_path / "runs" / "offline", offline=True, **options), download(tmp_path / "runs" / "offline", archive=archive, offline=True)
     for name in ("movies.parquet", "posters.parquet", "attempts.parquet"):
@@ -515,7 +531,7 @@ def test_a_port_that_is_taken_is_one_line(archive):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} cannot be used"):
             StandInServer(index_archive(archive), port)
-        done = subprocess.run([sys.executable, "-m", "poster_genres.demo.server", archive, "--port", str(port)],
+        done = subprocess.run([sys.executable, "-m", "poster_genres.run.cli", "serve-archive", archive, "--port", str(port)],
                               check=False, capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
 

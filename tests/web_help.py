@@ -60,12 +60,12 @@ def served(archive, catalogue="", faults=None, log=""):
 
 def misbehaving(monkeypatch, module, **options):
     "Makes the step in `module` meet a server with these faults."
-    monkeypatch.setattr(module, "stand_in", lambda archive, catalogue="", *_: served(archive, catalogue, **options))
+    monkeypatch.setattr(module, "stand_in", lambda archive, catalogue="", **_: served(archive, catalogue, **options))
 
 
 def client_for(url, cache="", **limits):
     "A client in a hurry."
-    return Client(HOSTS, url, cache, ClientPolicy(**{"back_off": 0.02, "read_timeout": 5} | limits), "Use -p source tmdb.", ending=".jpg")
+    return Client(HOSTS, url, cache, ClientPolicy(**{"back_off": 0.02, "read_timeout": 5, "advice": "Use -p source tmdb."} | limits), ending=".jpg")
 
 
 def fetch_poster(client, link):

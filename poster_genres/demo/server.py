@@ -6,10 +6,9 @@
 __all__ = ['PAGE_LAYOUTS', 'NOT_FOUND', 'ROBOTS', 'LARGEST', 'IMAGE_TYPES', 'ROUTES', 'BLOCKS', 'TROUBLES', 'DEAD_ENDS',
            'ON_THE_LINE', 'NO_IMAGES', 'ODD_IMAGES', 'FAULTS', 'PASSING', 'Film', 'hash_fraction', 'media_key',
            'ArchiveIndex', 'index_archive', 'layout_of', 'poster_link', 'title_page', 'Reply', 'reply_to', 'fault_of',
-           'inject_fault', 'StandInHandler', 'StandInServer', 'serve', 'main']
+           'inject_fault', 'StandInHandler', 'StandInServer', 'serve']
 
 # %% ../../nbs/demo/server.ipynb #33432efa
-import argparse
 import hashlib
 import io
 import json
@@ -20,7 +19,6 @@ import struct
 import sys
 import threading
 import time
-import zlib
 from base64 import urlsafe_b64encode
 from collections import Counter
 from email.utils import formatdate
@@ -30,8 +28,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..lib.catalogue import archive_posters, find_catalogue, read_catalogue
 from ..lib.runs import InputError, PosterGenresError
@@ -46,16 +45,12 @@ class Film(NamedTuple):
     genres: tuple = ()
 
 # %% ../../nbs/demo/server.ipynb #cbd27fbe
-def hash_fraction(
-    text: str,  # what is decided, such as "layout tt0000007"
-) -> float:
+def hash_fraction(text: str) -> float:  # what is decided, such as "layout tt0000007"
     "A number from 0 up to 1 that looks random and is always the same for the same text."
     return int(hashlib.sha1(text.encode()).hexdigest()[:12], 16) / 16 ** 12
 
 # %% ../../nbs/demo/server.ipynb #6b4dadf1
-def media_key(
-    imdb_id: str,  # such as tt0000007
-) -> str:
+def media_key(imdb_id: str) -> str:  # such as tt0000007
     "The key of the movie's poster in an image link."
     return "MV5B" + urlsafe_b64encode(hashlib.sha1(f"poster {imdb_id}".encode()).digest()).decode().rstrip("=") + "@"
 
@@ -95,9 +90,7 @@ _NAMES = ("Ada Bruno Clara Dario Elsa Fritz Gita Hugo Ines Jonas Kira Leo Mina N
           "Abel Brandt Castel Dorn Evers Falk Greco Hale Iversen Jansen Keller Lund Moreau Novak Orsini Pohl".split())
 
 # %% ../../nbs/demo/server.ipynb #4ccc773a
-def layout_of(
-    imdb_id: str,  # such as tt0000007
-) -> str:
+def layout_of(imdb_id: str) -> str:  # such as tt0000007
     "Which of `PAGE_LAYOUTS` the movie's title page has."
     return PAGE_LAYOUTS[int(3 * hash_fraction(f"layout {imdb_id}"))]
 
@@ -254,17 +247,12 @@ def reply_to(
             return route(index, match[1])
     return NOT_FOUND
 
-# %% ../../nbs/demo/server.ipynb #2f214a0e
-def _html(body):
-    "A page."
-    return Reply(200, body=b"<!DOCTYPE html><html><body>" + body + b"</body></html>")
-
 # %% ../../nbs/demo/server.ipynb #e99e4c33
 BLOCKS = {
     "challenge": Reply(202, headers={"x-amzn-waf-action": "challenge"}),
     "forbidden": Reply(403, body=b"Forbidden"),
-    "captcha": _html(b'<h4>Are you a robot?</h4><form action="/errors/validateCaptcha"><input name="field-keywords"></form>'),
-    "consent": _html(b'<form action="https://consent.imdb.com/save"><button>Accept all</button></form>'),
+    "captcha": Reply(200, body=b'<html><h4>Are you a robot?</h4><form action="/errors/validateCaptcha"><input name="field-keywords"></form></html>'),
+    "consent": Reply(200, body=b'<html><form action="https://consent.imdb.com/save"><button>Accept all</button></form></html>'),
     "robots": Reply(200, "text/plain", b"User-agent: *\nDisallow: /\n"),  # for /robots.txt only
 }
 TROUBLES = {
@@ -289,14 +277,6 @@ def _saved(image, form, **options):
     image.save(file, form, **options)
     return file.getvalue()
 
-# %% ../../nbs/demo/server.ipynb #cf08c084
-def _claims(width, height):
-    "A PNG whose header claims that size, and that holds next to nothing."
-    data = bytearray(_saved(Image.new("L", (1, 1)), "PNG"))
-    data[16:24] = struct.pack(">II", width, height)
-    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
-    return bytes(data)
-
 # %% ../../nbs/demo/server.ipynb #95dafc54
 NO_IMAGES = {
     "truncated": lambda body: body[:len(body) // 2],
@@ -304,7 +284,7 @@ NO_IMAGES = {
     "empty": lambda body: b"",
     "vector": lambda body: b'<svg xmlns="http://www.w3.org/2000/svg"><text>Poster</text></svg>',
     "document": lambda body: b"%PDF-1.7\n%poster\n",
-    "giant": lambda body: _claims(60_000, 60_000),
+    "giant": lambda body: struct.pack("<2s6I2H6I", b"BM", 54, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6),  # a BMP whose header claims that size
     "endless": lambda body: body + bytes(30_000_000),
     "pixel": lambda body: _saved(Image.new("P", (1, 1)), "GIF"),
 }
@@ -313,17 +293,6 @@ NO_IMAGES = {
 def _picture(body):
     "The poster in RGB."
     return Image.open(io.BytesIO(body)).convert("RGB")
-
-# %% ../../nbs/demo/server.ipynb #8ec34792
-def _inverted(body):
-    "The poster with its colours reversed."
-    return _picture(body).point(lambda value: 255 - value)
-
-# %% ../../nbs/demo/server.ipynb #f86232f8
-def _sixteen_bits(body):
-    "The poster as a grey PNG with 16 bits a pixel."
-    grey = _picture(body).convert("L")
-    return _saved(Image.frombytes("I;16", grey.size, b"".join(bytes((value, value)) for value in grey.tobytes())), "PNG")
 
 # %% ../../nbs/demo/server.ipynb #4f4ecd53
 def _lying(body):
@@ -337,9 +306,9 @@ ODD_IMAGES = {
     "grey": lambda body: _saved(_picture(body).convert("L"), "JPEG"),
     "printed": lambda body: _saved(_picture(body).convert("CMYK"), "JPEG"),
     "palette": lambda body: _saved(_picture(body).quantize(64), "PNG"),
-    "sixteen_bits": _sixteen_bits,
+    "sixteen_bits": lambda body: _saved(Image.fromarray(np.asarray(_picture(body).convert("L"), np.uint16) * 257), "PNG"),
     "lying": _lying,
-    "moving": lambda body: _saved(_picture(body), "GIF", save_all=True, append_images=[_inverted(body)], duration=99),
+    "moving": lambda body: _saved(_picture(body), "GIF", save_all=True, append_images=[ImageOps.invert(_picture(body))], duration=99),
 }
 
 # %% ../../nbs/demo/server.ipynb #e7b64ce4
@@ -355,10 +324,8 @@ def fault_of(
     "The fault that this answer has, None for a good one."
     path = path.split("?")[0]
     for name, where in faults.items():
-        if isinstance(where, str):
-            hit = where in path
-        else:
-            hit = hash_fraction(f"{name} {path}") < where and (attempt == 1 or name not in PASSING)
+        due = attempt == 1 or name not in PASSING
+        hit = where in path if isinstance(where, str) else due and hash_fraction(f"{name} {path}") < where
         if hit and _fits(name, path):
             return name
     return None
@@ -476,13 +443,14 @@ def serve(
     port: int = 8765,  # where to listen on loopback; 0: any free port
     columns: str = "",  # as in `index_archive`
     posters: str = "",  # as in `index_archive`
-    faults: dict | None = None,  # how to misbehave
-    log: str | Path = "",  # a file that gets a line for each answer
+    faults: dict | None = None,  # how to misbehave; default: what `POSTER_GENRES_FAULTS` says
+    log: str | Path = "",  # a file that gets a line for each answer; empty: what `POSTER_GENRES_REPLAY_LOG` says
     end_with_stdin: bool = False,  # whether to end when the standard input closes
 ):
     "Serve the archive until it is ended. Raises `InputError` when it cannot."
     index = index_archive(archive, catalogue, columns, posters)
-    server = StandInServer(index, port, faults, log)
+    faults = faults or json.loads(os.environ.get("POSTER_GENRES_FAULTS", "{}"))
+    server = StandInServer(index, port, faults, log or os.environ.get("POSTER_GENRES_REPLAY_LOG", ""))
     print(f"http://127.0.0.1:{server.server_port} stands in for IMDb and TMDB: {len(index.films):,} movies, "
           f"{len(index.posters):,} posters; Ctrl-C ends it", flush=True)
     if end_with_stdin:
@@ -492,27 +460,10 @@ def serve(
     except KeyboardInterrupt:
         pass
 
-# %% ../../nbs/demo/server.ipynb #9ffce797
-def main(
-    arguments: list[str] | None = None,  # what was typed; default: the command line
-) -> int:
-    "The exit status of `python -m poster_genres.demo.server ARCHIVE`."
-    parser = argparse.ArgumentParser(prog="python -m poster_genres.demo.server", description="Serve a poster archive on loopback.")
-    parser.add_argument("archive")
-    parser.add_argument("--catalogue", default="")
-    parser.add_argument("--columns", default="")
-    parser.add_argument("--posters", default="")
-    parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--faults", type=json.loads, default=os.environ.get("POSTER_GENRES_FAULTS", "{}"), help='such as {"error": 0.1}')
-    parser.add_argument("--log", default=os.environ.get("POSTER_GENRES_REPLAY_LOG", ""))
-    parser.add_argument("--end-with-stdin", action="store_true")
+# %% ../../nbs/demo/server.ipynb #df31fcd4
+if __name__ == "__main__" and globals().get("__spec__"):  # run by `python -m` with the arguments of `serve` as JSON, not as a notebook's cell
     try:
-        serve(**vars(parser.parse_args(arguments)))
+        serve(**json.loads(sys.argv[1]))
     except PosterGenresError as error:
         print(error, file=sys.stderr)
-        return error.exit_status
-    return 0
-
-# %% ../../nbs/demo/server.ipynb #df31fcd4
-if __name__ == "__main__" and globals().get("__spec__"):  # run by `python -m`, not as a notebook's cell
-    sys.exit(main())
+        sys.exit(error.exit_status)

@@ -4,23 +4,24 @@
 
 # %% auto #0
 __all__ = ['SCORE_NAMES', 'LOWER_IS_BETTER', 'FEWEST_MOVIES', 'weighted_mean', 'top_k', 'hits_at_k', 'any_at_k',
-           'average_precision', 'mean_average_precision', 'macro_f1', 'micro_f1', 'sample_f1', 'best_threshold',
-           'genre_thresholds', 'log_loss', 'brier', 'expected_calibration_error', 'constant_prior', 'Part',
-           'Thresholds', 'choose_thresholds', 'all_scores', 'best_possible', 'bootstrap_weights', 'in_resamples',
-           'basic_interval', 'interval', 'skill', 'entry', 'score_card', 'genre_card']
+           'average_precision', 'mean_average_precision', 'f1', 'best_threshold', 'genre_thresholds', 'logits',
+           'log_loss', 'brier', 'expected_calibration_error', 'constant_prior', 'Part', 'Thresholds',
+           'choose_thresholds', 'all_scores', 'best_possible', 'in_resamples', 'bootstrap_weights', 'basic_interval',
+           'interval', 'skill', 'entry', 'score_card', 'genre_card']
 
 # %% ../../nbs/lib/metrics.ipynb #e8540574
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logit
 
 # %% ../../nbs/lib/metrics.ipynb #001b08ac
 def _weights(weights, movies):
     "The weights as floats, one for each movie by default."
     return np.ones(movies) if weights is None else np.asarray(weights, float)
 
-
+# %% ../../nbs/lib/metrics.ipynb #e1cd009f
 def weighted_mean(
     values: np.ndarray,  # one value a movie
     weights: np.ndarray | None = None,  # one weight a movie, or one row of them a resample
@@ -68,7 +69,7 @@ def average_precision(
     columns = [_ranked_precision(y_true[:, genre], y_prob[:, genre], weights) for genre in range(y_true.shape[1])]
     return np.stack(columns, axis=-1)
 
-
+# %% ../../nbs/lib/metrics.ipynb #f0887706
 def _ranked_precision(y_true, y_prob, weights):
     "The average precision of one genre: the mean over its movies of the precision at their place in the list."
     if not y_true.any():
@@ -89,7 +90,7 @@ def _mean_over_genres(values):
     known = ~np.isnan(values)
     return np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1)
 
-
+# %% ../../nbs/lib/metrics.ipynb #216609bf
 def mean_average_precision(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_prob: np.ndarray,  # movies x genres
@@ -99,49 +100,34 @@ def mean_average_precision(
     return _mean_over_genres(average_precision(y_true, y_prob, weights))
 
 # %% ../../nbs/lib/metrics.ipynb #674694c4
-def macro_f1(
+def f1(
     y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
     y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
     weights: np.ndarray | None = None,  # one weight a movie, or one row of them a resample
+    average: str = "macro",  # macro | micro | samples: over genres that some movie has, over all pairs of a movie and a genre, over movies
 ) -> np.ndarray:
-    "The mean over the genres of F1; a genre that no movie with a weight has is left out."
+    "F1, averaged as scikit-learn's `f1_score` does it; 0 where nothing is predicted."
+    score = lambda right, both: 2 * right / np.maximum(both, 1e-12)
+    if average == "samples":
+        return weighted_mean(score((y_true * y_pred).sum(1), y_true.sum(1, dtype=float) + y_pred.sum(1)), weights)
     weights = _weights(weights, len(y_true))
     right, true, predicted = weights @ (y_true * y_pred), weights @ y_true, weights @ y_pred
-    return _mean_over_genres(np.where(true > 0, 2 * right / np.maximum(true + predicted, 1e-12), np.nan))
-
-# %% ../../nbs/lib/metrics.ipynb #1042e910
-def micro_f1(
-    y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
-    y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
-    weights: np.ndarray | None = None,  # one weight a movie, or one row of them a resample
-) -> np.ndarray:
-    "F1 over all pairs of a movie and a genre."
-    weights = _weights(weights, len(y_true))
-    right, both = weights @ (y_true * y_pred).sum(1), weights @ (y_true.sum(1, dtype=float) + y_pred.sum(1))
-    return 2 * right / np.maximum(both, 1e-12)
-
-# %% ../../nbs/lib/metrics.ipynb #034f48d0
-def sample_f1(
-    y_true: np.ndarray,  # movies x genres, 1 where the movie has the genre
-    y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
-    weights: np.ndarray | None = None,  # one weight a movie, or one row of them a resample
-) -> np.ndarray:
-    "The mean over the movies of F1; a movie for which nothing is predicted has 0."
-    both = y_true.sum(1, dtype=float) + y_pred.sum(1)
-    return weighted_mean(2 * (y_true * y_pred).sum(1) / np.maximum(both, 1e-12), weights)
+    if average == "micro":
+        return score(right.sum(-1), (true + predicted).sum(-1))
+    return _mean_over_genres(np.where(true > 0, score(right, true + predicted), np.nan))
 
 # %% ../../nbs/lib/metrics.ipynb #5f63400f
 def best_threshold(
-    score: Callable,  # `micro_f1` or `sample_f1`
+    average: str,  # which F1 is to be best: macro | micro | samples
     y_true: np.ndarray,  # movies x genres of the validation part
     y_prob: np.ndarray,  # movies x genres
     weights: np.ndarray | None = None,  # one weight a movie
 ) -> float:
-    "The one threshold for all genres with the best score: half-way between two probabilities that occur."
+    "The one threshold for all genres with the best F1: half-way between two probabilities that occur."
     values = np.unique(y_prob)
     cuts = (values + np.concatenate([[0], values[:-1]])) / 2
     cuts = cuts[np.linspace(0, len(cuts) - 1, min(len(cuts), 200)).round().astype(int)]
-    return float(max(cuts, key=lambda cut: score(y_true, y_prob >= cut, weights)))
+    return float(max(cuts, key=lambda cut: f1(y_true, y_prob >= cut, weights, average)))
 
 # %% ../../nbs/lib/metrics.ipynb #db23579c
 def genre_thresholds(
@@ -150,9 +136,16 @@ def genre_thresholds(
     weights: np.ndarray | None = None,  # one weight a movie
 ) -> np.ndarray:
     "One threshold a genre, with the best F1 of that genre; the common one where no movie has the genre."
-    common = best_threshold(micro_f1, y_true, y_prob, weights)
-    return np.array([best_threshold(micro_f1, y_true[:, [genre]], y_prob[:, [genre]], weights)
+    common = best_threshold("micro", y_true, y_prob, weights)
+    return np.array([best_threshold("micro", y_true[:, [genre]], y_prob[:, [genre]], weights)
                      if y_true[:, genre].any() else common for genre in range(y_true.shape[1])])
+
+# %% ../../nbs/lib/metrics.ipynb #c98e5986
+def logits(
+    y_prob: np.ndarray,  # of any shape
+) -> np.ndarray:
+    "The log-odds (logits) of the probabilities, none beyond plus or minus 14."
+    return logit(np.clip(np.asarray(y_prob, float), 1e-6, 1 - 1e-6))
 
 # %% ../../nbs/lib/metrics.ipynb #b96cb0fe
 def log_loss(
@@ -200,7 +193,7 @@ SCORE_NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precisi
                "expected_calibration_error": "calibration error"}
 LOWER_IS_BETTER = ("log_loss", "brier", "expected_calibration_error")
 
-
+# %% ../../nbs/lib/metrics.ipynb #a35ee61a
 class Part(NamedTuple):
     "Some movies of a dataset, such as its test part, with the truth about them and a prediction."
     rows: np.ndarray  # of the dataset
@@ -208,7 +201,7 @@ class Part(NamedTuple):
     probabilities: np.ndarray  # movies x genres
     weights: np.ndarray  # how often each movie's row counts
 
-# %% ../../nbs/lib/metrics.ipynb #ba1fc6ad
+# %% ../../nbs/lib/metrics.ipynb #b16be984
 class Thresholds(NamedTuple):
     "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
     genres: np.ndarray
@@ -220,10 +213,13 @@ def choose_thresholds(
     y_true: np.ndarray,  # movies x genres of the validation part
     y_prob: np.ndarray,  # movies x genres
     weights: np.ndarray | None = None,  # one weight a movie
+    expected: bool = False,  # whether its probabilities are calibrated, so that expected F1 can be used
 ) -> Thresholds:
-    "The thresholds with the best F1 on these movies."
-    common = (best_threshold(score, y_true, y_prob, weights) for score in (micro_f1, sample_f1))
-    return Thresholds(genre_thresholds(y_true, y_prob, weights), *common)
+    "The thresholds with the best F1 on these movies, those of the genres with the best expected F1; 0.5 without movies."
+    if not len(y_true):
+        return Thresholds(np.full(y_true.shape[1], 0.5), 0.5, 0.5)
+    common = (best_threshold(average, y_true, y_prob, weights) for average in ("micro", "samples"))
+    return Thresholds(genre_thresholds(y_prob if expected else y_true, y_prob, weights), *common)
 
 # %% ../../nbs/lib/metrics.ipynb #20fe4d4f
 def all_scores(
@@ -234,9 +230,9 @@ def all_scores(
 ) -> dict[str, np.ndarray]:
     "Every score by its key in `SCORE_NAMES`: a number, or one number a resample."
     by_probability = (hits_at_k, any_at_k, mean_average_precision)
-    by_threshold = ((macro_f1, thresholds.genres), (micro_f1, thresholds.micro), (sample_f1, thresholds.sample))
+    by_threshold = (("macro", thresholds.genres), ("micro", thresholds.micro), ("samples", thresholds.sample))
     values = [score(y_true, y_prob, weights) for score in by_probability]
-    values += [score(y_true, y_prob >= threshold, weights) for score, threshold in by_threshold]
+    values += [f1(y_true, y_prob >= threshold, weights, average) for average, threshold in by_threshold]
     values += [score(y_true, y_prob, weights) for score in (log_loss, brier, expected_calibration_error)]
     return dict(zip(SCORE_NAMES, values))
 
@@ -251,22 +247,6 @@ def best_possible(
         return float(weighted_mean(np.minimum(y_true.sum(1), 3), weights))
     return 0.0 if score in LOWER_IS_BETTER else 1.0
 
-# %% ../../nbs/lib/metrics.ipynb #fbf26502
-def bootstrap_weights(
-    movies: int,  # how many there are to draw from
-    resamples: int = 1000,  # how often to draw
-    seed: int = 0,  # of the draw
-    weights: np.ndarray | None = None,  # how often a movie's row counts whenever the movie is drawn
-) -> np.ndarray:
-    "Resamples x movies: how often each movie counts in each resample."
-    return _drawn(np.random.default_rng(seed), movies, resamples) * _weights(weights, movies)
-
-
-def _drawn(random, movies, resamples):
-    "Resamples x movies: how often each movie is drawn."
-    draws = random.integers(movies, size=(resamples, movies))
-    return np.stack([np.bincount(draw, minlength=movies) for draw in draws])
-
 # %% ../../nbs/lib/metrics.ipynb #a6d4d005
 def in_resamples(
     score: Callable,  # f(resamples x movies of weights) -> resamples x numbers
@@ -275,10 +255,20 @@ def in_resamples(
     seed: int = 0,  # of the draw
     weights: np.ndarray | None = None,  # how often a movie's row counts whenever the movie is drawn
 ) -> np.ndarray:
-    "The score in each resample: those of `bootstrap_weights`, 200 at a time, so that memory does not grow with their number."
+    "The score in each resample, 200 at a time, so that memory does not grow with their number."
     random, weights = np.random.default_rng(seed), _weights(weights, movies)
-    blocks = [min(200, resamples - start) for start in range(0, resamples, 200)]
-    return np.concatenate([score(_drawn(random, movies, size) * weights) for size in blocks])
+    drawn = lambda size: np.stack([np.bincount(draw, minlength=movies) for draw in random.integers(movies, size=(size, movies))]) * weights
+    return np.concatenate([score(drawn(min(200, resamples - start))) for start in range(0, resamples, 200)])
+
+# %% ../../nbs/lib/metrics.ipynb #faba6298
+def bootstrap_weights(
+    movies: int,  # how many there are to draw from
+    resamples: int = 1000,  # how often to draw
+    seed: int = 0,  # of the draw
+    weights: np.ndarray | None = None,  # how often a movie's row counts whenever the movie is drawn
+) -> np.ndarray:
+    "Resamples x movies: how often each movie counts in each resample."
+    return in_resamples(lambda drawn: drawn, movies, resamples, seed, weights)
 
 # %% ../../nbs/lib/metrics.ipynb #d8993a9e
 def basic_interval(
@@ -326,7 +316,7 @@ def entry(
 # %% ../../nbs/lib/metrics.ipynb #ac2dd7f8
 FEWEST_MOVIES = 5  # with a score card
 
-
+# %% ../../nbs/lib/metrics.ipynb #26559bb2
 def score_card(
     part: Part,  # what is scored
     thresholds: Thresholds,  # of this prediction, from validation

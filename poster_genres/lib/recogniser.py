@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'MODELS', 'NOT_INSTALLED', 'Settings', 'can_read', 'recogniser_version', 'load_recogniser', 'enlarge',
-           'Line', 'read_lines', 'Reading', 'kept_path', 'read_poster', 'read_posters']
+           'Line', 'read_lines', 'Reading', 'read_poster', 'read_posters']
 
 # %% ../../nbs/lib/recogniser.ipynb #9859404f
 import functools
@@ -125,15 +125,6 @@ class Reading(NamedTuple):
     reason: str | None = None
 
 
-def kept_path(
-    folder: str | Path,  # of everything that was read
-    digest: str,  # of the picture's bytes, 64 hexadecimal digits
-    version: str,  # as `recogniser_version` returns it
-) -> Path:
-    "Return where the reading of this picture is kept."
-    return Path(folder, version, digest[:2], f"{digest}.json")
-
-
 def _kept(path):
     "Return the reading in the file, None when there is none that can be used."
     try:
@@ -148,8 +139,9 @@ def read_poster(
     settings: Settings = SETTINGS,  # how to read
 ) -> Reading:
     "Return what is written on the poster, from the folder when it was read before."
-    place = kept_path(folder, fingerprint(path), recogniser_version(settings))
-    if (reading := _kept(place)) is not None:
+    digest = fingerprint(path)
+    place = Path(folder, recogniser_version(settings), digest[:2], f"{digest}.json")
+    if reading := _kept(place):
         return reading
     try:
         lines = read_lines(decode(path), settings)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
-           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
-           'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done', 'is_locked',
-           'run_states', 'step']
+           'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
+           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
+           'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
+           'is_locked', 'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -46,21 +46,19 @@ class PosterGenresError(Exception):
     "An error that a person can act on: its message is one line, and `exit_status` is what the command ends with."
     exit_status = 1
 
-    def __init__(self,
-                 message: str,  # what was wrong, where, what was expected, what to do; folded into one line
-                 ):
+    def __init__(self, message):  # what was wrong, where, what was expected, what to do; folded into one line
         super().__init__(" ".join(str(message).split()))
 
-
+# %% ../../nbs/lib/runs.ipynb #94fdfec9
 class StepError(PosterGenresError):
     "A step could not finish its work."
 
-
+# %% ../../nbs/lib/runs.ipynb #57850188
 class InputError(PosterGenresError):
     "The command, a parameter or an input as a whole is wrong, and nothing was started."
     exit_status = 2
 
-
+# %% ../../nbs/lib/runs.ipynb #86d404b7
 class RefusedError(PosterGenresError):
     "A site does not want to be asked: the step stops there and keeps what it has."
     exit_status = 3
@@ -102,7 +100,7 @@ def check_choice(
     near = get_close_matches(str(value), words, 1, 0)[0]
     raise InputError(f"parameter {name} is {value!r}: expected one of {', '.join(words)}; did you mean {near}?")
 
-
+# %% ../../nbs/lib/runs.ipynb #3fd67a2e
 def check_number(
     name: str,  # the parameter's name
     value: float,  # what it was given
@@ -158,14 +156,14 @@ def write_json(
 # %% ../../nbs/lib/runs.ipynb #43d653a0
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile)  # what libraries raise at a damaged file
 
-
+# %% ../../nbs/lib/runs.ipynb #b0429eb2
 def reason(
     error: Exception,  # what a library raised
 ) -> str:
     "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
-
+# %% ../../nbs/lib/runs.ipynb #55752461
 def read_json(
     path: str | Path,  # the file to read
 ):
@@ -195,13 +193,14 @@ def fingerprint(
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
-        return hashlib.sha256(repr([(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]).encode()).hexdigest()
+        files = [(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
     if not path.exists():
         return "missing"
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-
+# %% ../../nbs/lib/runs.ipynb #abcedeec
 def _size_and_time(file):
     "The size and the time of last change of a file, nothing where it cannot be asked."
     try:
@@ -215,11 +214,9 @@ def _source(module):
     "The text of one of our modules, such as lib.runs."
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
-
-def imported_modules(
-    module: str,  # a module of this package, such as "scraping" or "lib.client"
-) -> set[str]:
-    "Return the names of `module` and of all modules of this package that it imports, directly or not."
+# %% ../../nbs/lib/runs.ipynb #f295deba
+def _imported(module):
+    "The names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
     while waiting:
         found.add(name := waiting.pop())
@@ -234,19 +231,19 @@ def source_fingerprint(
     module: str,  # a module of this package, such as "scraping" or "lib.client"
 ) -> str:
     "Return the fingerprint of the source of `module` and of what it imports from this package."
-    return hashlib.sha256("".join(map(_source, sorted(imported_modules(module)))).encode()).hexdigest()
+    return hashlib.sha256("".join(map(_source, sorted(_imported(module)))).encode()).hexdigest()
 
 # %% ../../nbs/lib/runs.ipynb #d45cbea4
 _TYPES = {"text": pa.string(), "names": pa.list_(pa.string()), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
           "float32": pa.float32(), "float64": pa.float64(), "floats": pa.list_(pa.float32())}
 
-
+# %% ../../nbs/lib/runs.ipynb #650b44bd
 def _schema(columns):
     "The Arrow schema of `name type, ...`; a type with an exclamation mark may not be missing."
     pairs = (column.split() for column in columns.split(","))
     return pa.schema([pa.field(name, _TYPES[kind.rstrip("!")], nullable=not kind.endswith("!")) for name, kind in pairs])
 
-
+# %% ../../nbs/lib/runs.ipynb #00c09677
 TABLES = {name: _schema(columns) for name, columns in {
     "movies": "row int32!, imdb_id text, title text, year int16, genres names, poster_name text, poster_link text, source text,"
               "layout text, status text!, reason text",
@@ -267,25 +264,14 @@ def write_table(
     path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
 ) -> Path:
     "Write `table` to `path` atomically. Raises `StepError` naming a column that is missing or of a wrong type."
-    schema = TABLES[Path(path).stem]
     table = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table})
-    if missing := [name for name in schema.names if name not in table]:
-        raise StepError(f"table {Path(path).name} lacks the column {', '.join(missing)}")
-    arrays = [_as_array(table[field.name], field, path) for field in schema]
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, compression="zstd")
-    return Path(path)
-
-
-def _as_array(column, field, path):
-    "The values of one column as an Arrow array of the field's type."
     try:
-        array = pa.Array.from_pandas(column, type=field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-        raise StepError(f"table {Path(path).name}, column {field.name}: expected {field.type} ({reason(error)})") from None
-    if array.null_count and not field.nullable:
-        raise StepError(f"table {Path(path).name}, column {field.name}: {array.null_count} values are missing")
-    return array
+        arrow = pa.Table.from_pandas(table, TABLES[Path(path).stem], preserve_index=False).replace_schema_metadata()
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise StepError(f"table {Path(path).name} does not fit its schema: {reason(error)}") from None
+    with atomic_path(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+    return Path(path)
 
 # %% ../../nbs/lib/runs.ipynb #089ee105
 def read_table(
@@ -310,10 +296,7 @@ def read_table(
 # %% ../../nbs/lib/runs.ipynb #f3e982f6
 class NotebookBar(tqdm):
     "A `tqdm` bar that lives in one display of a notebook and ends as one plain line."
-
-    def __init__(self, *args, **kwargs):
-        self.handle = None
-        super().__init__(*args, file=io.StringIO(), **kwargs)
+    handle = None  # of the display
 
     def display(self, msg=None, pos=None):
         "Redraw the line: a bar with the time left on the way, the bare count at the end."
@@ -329,7 +312,7 @@ def in_notebook() -> bool:
     "Whether this code runs in a Jupyter kernel."
     return getattr(get_ipython(), "kernel", None) is not None
 
-
+# %% ../../nbs/lib/runs.ipynb #317de238
 def progress(
     items=None,  # an iterable, or None to move the bar by hand with `update`
     label: str = "",  # what is being done, such as "Fetching pages"
@@ -338,7 +321,7 @@ def progress(
 ) -> tqdm:
     "`items` with a progress bar: live in a terminal and in a notebook, one line in a report, silent in a pipe."
     if in_notebook():
-        return NotebookBar(items, desc=label, unit=unit, total=total, mininterval=0.5, ncols=80)
+        return NotebookBar(items, desc=label, unit=unit, total=total, mininterval=0.5, ncols=80, file=io.StringIO())
     return tqdm(items, desc=label, unit=f" {unit}", total=total, disable=None, leave=False, dynamic_ncols=True)
 
 # %% ../../nbs/lib/runs.ipynb #1b90efad
@@ -361,18 +344,39 @@ class StepFiles(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     path_parameters: tuple[str, ...] = ()
+    inputs_by_reading: dict[str, tuple[str, ...]] = {}  # more inputs, by the run's parameter `reading`
+    reading: str = ""  # the step is part of a run only when its parameter `reading` has this value
 
-
+# %% ../../nbs/lib/runs.ipynb #492fe318
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
+_TITLES = ("movies.parquet", "sample.parquet")
 STEPS = {
     "scraping": StepFiles("01_scraping", (), ("movies.parquet",), ("archive", "catalogue")),
     "download": StepFiles("02_download", ("movies.parquet",), ("posters.parquet", "attempts.parquet"), ("archive", "catalogue")),
     "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet")),
     "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), (*_DATASET, "dataset/images.json", "dataset/failed.json")),
+    "reading": StepFiles("04a_reading", ("sample.parquet",), ("words.parquet",), reading="words"),
     "cnn": StepFiles("05_cnn", _DATASET, ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
     "evaluation": StepFiles("06_evaluation", ("model/model.keras", *_DATASET),
-                            ("evaluation/scores.json", "evaluation/predictions.parquet", "evaluation/predictor.keras")),
+                            ("evaluation/scores.json", "evaluation/predictions.parquet", "evaluation/predictor.keras"), (),
+                            {"title": _TITLES, "words": (*_TITLES, "words.parquet")}),
 }
+
+# %% ../../nbs/lib/runs.ipynb #236f777f
+def is_part(
+    name: str,  # the step, one of `STEPS`
+    parameters: dict,  # the run's
+) -> bool:
+    "Return whether a run with these parameters does the step: one that reads posters only when it is asked for."
+    return STEPS[name].reading in ("", parameters.get("reading", "none"))
+
+# %% ../../nbs/lib/runs.ipynb #39da3583
+def inputs_of(
+    name: str,  # the step, one of `STEPS`
+    parameters: dict,  # the step's
+) -> tuple[str, ...]:
+    "Return what the step reads, as paths inside the run folder."
+    return STEPS[name].inputs + STEPS[name].inputs_by_reading.get(str(parameters.get("reading")), ())
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
 _text, _object, _number = {"type": "string"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
@@ -384,21 +388,19 @@ _RECORD = {"type": "object", "required": ["steps"], "$defs": {"scores": _SCORES}
     "name": _text, "state": _text, "seed": _number, "parameters": _object, "versions": _object,
     "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}}, "scores": _object | {"$ref": "#/$defs/scores"}}}
 
-
+# %% ../../nbs/lib/runs.ipynb #27e626dd
 @functools.cache
 def _checker():
     "The function that checks a record of a run against its schema."
     return fastjsonschema.compile(_RECORD)
 
 # %% ../../nbs/lib/runs.ipynb #f13c02a0
-_EMPTY = {"state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
-
-
 def read_run(
     run_dir: str | Path,  # the run's folder
 ) -> dict:
     "Read the record of the run; it is empty when the folder is new. Raises `InputError` when the folder holds something else."
     path = Path(run_dir)
+    empty = {"name": path.name, "state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: expected a run folder, or a name for a new one")
     if (path / "run.json").exists():
@@ -408,11 +410,11 @@ def read_run(
         except fastjsonschema.JsonSchemaException as error:
             raise InputError(f"{path / 'run.json'} is damaged ({error.message.replace('data', 'it', 1)}): "
                              "delete it and run again; the steps are done anew, with what the cache holds") from None
-        return {"name": path.name} | _EMPTY | {name: value for name, value in record.items() if value is not None}
+        return empty | {name: value for name, value in record.items() if value is not None}
     ours = {Path(output).parts[0] for entry in STEPS.values() for output in (*entry.outputs, f"{entry.notebook}.ipynb")} | {"report", "fates.parquet"}
     if path.exists() and any(not entry.name.startswith(".") and entry.name not in ours for entry in path.iterdir()):
         raise InputError(f"{path} holds files but no run.json, so it is no run: choose another folder, or an empty one")
-    return {"name": path.name} | _EMPTY | {"parameters": {}, "versions": {}, "steps": {}, "scores": {}}
+    return empty
 
 # %% ../../nbs/lib/runs.ipynb #1456b651
 def update_run(
@@ -458,7 +460,7 @@ def made_from(
     parameters: dict,  # the step's effective parameters
 ) -> dict:
     "What the step's result depends on: the fingerprints of its inputs and of its source, and its parameters."
-    inputs = {path: fingerprint(Path(run_dir, path)) for path in STEPS[name].inputs}
+    inputs = {path: fingerprint(Path(run_dir, path)) for path in inputs_of(name, parameters)}
     for parameter in STEPS[name].path_parameters:
         if path := parameters.get(parameter):
             inputs[parameter] = fingerprint(path)
@@ -473,11 +475,11 @@ def is_intact(
     entry = read_run(run_dir)["steps"].get(name, {})
     if entry.get("state") != "done":
         return False
-    read = entry.get("made_from", {}).get("inputs", {})
-    files = {path: read.get(path) for path in STEPS[name].inputs} | entry.get("outputs", {})
+    made = entry.get("made_from", {})
+    files = {path: made.get("inputs", {}).get(path) for path in inputs_of(name, made.get("parameters") or {})} | entry.get("outputs", {})
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
-
+# %% ../../nbs/lib/runs.ipynb #d039fcbf
 def is_done(
     run_dir: str | Path,  # the run's folder
     name: str,  # the step, one of `STEPS`
@@ -504,17 +506,17 @@ def is_locked(
     except OSError:  # a folder in which we may not write
         return False
 
-
+# %% ../../nbs/lib/runs.ipynb #c3ddf3b0
 def run_states(
     run_dir: str | Path,  # the run's folder
 ) -> tuple[str, dict[str, str]]:
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
     dead = record["state"] == "running" and not is_locked(run_dir)
-    for name, here in STEPS.items():
+    for name in (name for name in STEPS if is_part(name, record["parameters"])):
         entry = record["steps"].get(name, {})
         read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
-        changed = any(read.get(path) != made[path] for path in here.inputs if path in made and path in read)
+        changed = any(digest != made[path] for path, digest in read.items() if path in made)
         stale = state == "done" and (changed or "outdated" in states.values())
         states[name] = "outdated" if stale else "interrupted" if dead and state == "running" else state
         made |= entry.get("outputs", {})
@@ -544,12 +546,13 @@ def _do_step(function, name, arguments, run_dir, parameters):
     "The record of the step, after its function was called if that was needed."
     if is_done(run_dir, name, parameters):
         return read_run(run_dir)["steps"][name] | {"skipped": True}
-    for path in STEPS[name].inputs:
+    for path in inputs_of(name, parameters):
         if not (run_dir / path).exists():
             raise InputError(f"step {name}: {run_dir / path} does not exist, run the steps before it first")
     sources = made_from(run_dir, name, parameters)
     started = time.time()
-    update_run(run_dir, name, state="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    anew = {"state": "running", "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}  # nothing of an earlier time remains
+    update_run(run_dir, steps=read_run(run_dir)["steps"] | {name: anew})
     with disk_errors(run_dir):
         counts = function(**arguments) or {}
     outputs = {path: fingerprint(run_dir / path) for path in STEPS[name].outputs}

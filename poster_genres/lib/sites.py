@@ -8,6 +8,7 @@ __all__ = ['TITLE_HOSTS', 'IMAGE_HOSTS', 'TMDB_HOSTS', 'API_HOSTS', 'POSTER_HOST
 
 # %% ../../nbs/lib/sites.ipynb #e6e80d2e
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -28,9 +29,7 @@ POSTER_HOSTS = (*IMAGE_HOSTS, *TMDB_HOSTS)
 ADVICE = "Take the posters from another source: -p source tmdb needs no pages, -p source catalogue takes the catalogue's own links."
 
 # %% ../../nbs/lib/sites.ipynb #60df090f
-def host_list(
-    text: str,  # hosts that a user adds, separated by commas
-) -> tuple[str, ...]:
+def host_list(text: str) -> tuple[str, ...]:  # hosts that a user adds, separated by commas
     "The hosts that posters may come from, these included. Raises `InputError` when one of them is no host's name."
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:
@@ -96,11 +95,12 @@ def tmdb_link(
 def stand_in(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    *options: str,  # more options of `python -m poster_genres.demo.server`, such as --columns
+    **options,  # more arguments of `poster_genres.demo.server.serve`, such as `columns`
 ):
     "The address of a server for the archive, which ends with the block. Raises `InputError` when it does not start."
-    command = [sys.executable, "-m", "poster_genres.demo.server", str(archive), "--catalogue", str(catalogue), "--port", "0", "--end-with-stdin"]
-    process = subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = json.dumps({"archive": str(archive), "catalogue": str(catalogue), "port": 0, "end_with_stdin": True} | options)
+    command, pipe = [sys.executable, "-m", "poster_genres.demo.server", arguments], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     try:
         if not (line := process.stdout.readline()):
             said = process.communicate()[1].strip().splitlines() or ["no reason was given"]
@@ -123,10 +123,10 @@ def site_client(
 ) -> Client:
     "The client for these sites. Raises `InputError` when the web is to be asked without a contact."
     if archive_url:
-        policy = ClientPolicy(connections=connections, rate=rate)
+        policy = ClientPolicy(connections, rate, advice=ADVICE)
     else:
-        policy = ClientPolicy(connections=min(connections, 4), rate=rate or 10, target_concurrency=2)
-    return Client((*TITLE_HOSTS, *API_HOSTS, *hosts), archive_url, cache, policy, ADVICE, offline, ending)
+        policy = ClientPolicy(min(connections, 4), rate or 10, target_concurrency=2, advice=ADVICE)
+    return Client((*TITLE_HOSTS, *API_HOSTS, *hosts), archive_url, cache, policy, offline, ending)
 
 # %% ../../nbs/lib/sites.ipynb #41e0ecc5
 def cache_folder(
