@@ -13,12 +13,13 @@ import pytest
 from browser import ROOT
 from PIL import Image
 
+from poster_genres.combination import Combination, add_words
 from poster_genres.demo.archive import poster_file
 from poster_genres.demo.posters import made_up_movies
 from poster_genres.lib.catalogue import multi_hot
 from poster_genres.lib.ngrams import text_features
 from poster_genres.prediction import as_json, find_predictor, predict, shipped_predictor
-from poster_genres.words import Combination, fit_text_model, log_odds, words_files
+from poster_genres.words import fit_text_model
 
 RUNTIME = ROOT / ".venv" / "runtime" / "node_modules"
 SIZES = [(182, 268), (342, 513), (500, 750), (1000, 1480)]
@@ -148,7 +149,7 @@ def test_one_poster_by_keyboard(page, posters):
     "The size is said beforehand; the answer is Python's; a heat map is seen and said; the JSON is that of `predict --json`."
     assert "MB are loaded from this site" in page.inner_text("[data-part=size]")
     give(page, posters[1])
-    expected = next(predict([posters[1]], find_predictor()))
+    expected = next(predict([posters[1]], words=False))
     text = saved(page)
     assert difference(json.loads(text), expected) <= 0.001
     expected["file"] = posters[1].name
@@ -207,7 +208,7 @@ def test_a_map_in_the_browser_adds_up_too(page, posters):
 @pytest.mark.slow
 def test_fifty_files_get_the_answers_of_python(page, posters, odd):
     give(page, [*posters, *odd])
-    found, expected = by_file(saved(page)), {answer["file"].rsplit("/", 1)[-1]: answer for answer in predict([*posters, *odd], find_predictor())}
+    found, expected = by_file(saved(page)), {answer["file"].rsplit("/", 1)[-1]: answer for answer in predict([*posters, *odd], words=False)}
     assert found.keys() == expected.keys() and len(found) == 50
     differences = {name: difference(found[name], answer) for name, answer in expected.items()}
     assert max(differences.values()) <= 0.01, differences
@@ -216,25 +217,17 @@ def test_fifty_files_get_the_answers_of_python(page, posters, odd):
 
 @pytest.fixture(scope="module")
 def wordy(tmp_path_factory):
-    "A predictor with a text model, and what belongs to it: model, combination and thresholds."
-    movies, genres = made_up_movies(400), find_predictor().genres
+    "A predictor with a text model of its own."
+    movies, genres, random = made_up_movies(400), find_predictor().genres, np.random.default_rng(0)
     model = fit_text_model([[(movie.title, 1.0)] for movie in movies], multi_hot([movie.genres for movie in movies], genres), genres, bits=10)
-    random = np.random.default_rng(0)
-    combination = Combination(random.uniform(0.5, 1.5, (2, len(genres))), random.normal(0, 0.3, len(genres)))
-    thresholds = random.uniform(0.1, 0.5, len(genres)).tolist()
-    files = words_files(model, {"picture_and_title": combination})
-    known = json.loads(files["words.json"])
-    known["combinations"]["picture_and_title"]["thresholds"] = thresholds
-    files["words.json"] = json.dumps(known).encode()
+    combination = Combination(random.uniform(0.5, 1.5, (2, len(genres))), random.normal(0, 0.3, len(genres)), random.uniform(0.1, 0.5, len(genres)))
     path = tmp_path_factory.mktemp("predictor") / "wordy.tflite"
-    data = shipped_predictor().read_bytes()
     with zipfile.ZipFile(shipped_predictor()) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()} | files
-        path.write_bytes(data[:data.index(b"PK\3\4" + data[archive.infolist()[0].header_offset + 4:][:20])])
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return path, model, combination, thresholds
+        path.write_bytes(shipped_predictor().read_bytes()[:archive.infolist()[0].header_offset])
+        with zipfile.ZipFile(path, "a") as copy:
+            for name in ("genres.json", "explain.json"):
+                copy.writestr(name, archive.read(name))
+    return add_words(path, model, {"picture_and_title": combination})
 
 
 TITLES = ["The Crooked Heretic", "Amélie", "ΟΔΥΣΣΕΎΣ 2", "İstanbul'da bir gün", "七人の侍", "Зеркало (1975)", "🎬 🎬", "ﬁnal ½ Ⅻ", "<b>Saw</b> & co", "a" * 300]
@@ -242,20 +235,17 @@ TITLES = ["The Crooked Heretic", "Amélie", "ΟΔΥΣΣΕΎΣ 2", "İstanbul'da 
 
 @pytest.mark.slow
 def test_a_title_moves_the_bars_as_it_does_in_python(chrome, wordy, posters, tmp_path):
-    path, model, combination, thresholds = wordy
-    build(tmp_path / "site", path)
+    build(tmp_path / "site", wordy)
     with browser.served(tmp_path / "site") as home, opened(chrome, f"{home}/try.html") as page:
         give(page, posters[0])
         alone = json.loads(saved(page))
-        pixels = find_predictor().ask(np.asarray(Image.open(posters[0]))[None])
         for title in TITLES:
             page.fill("[data-part=title]", title)
             page.wait_for_timeout(150)
-            found = json.loads(saved(page))
-            expected = combination([log_odds(pixels), model.evidence([[(title, 1.0)]])])[0]
-            for genre, share, threshold in zip(model.genres, expected, thresholds):
-                named = next(each for each in found["genres"] if each["name"] == genre)
-                assert abs(named["probability"] - share) <= 0.001 and named["predicted"] == (share >= threshold), (title, genre)
+            found, expected = json.loads(saved(page)), next(predict([posters[0]], wordy, titles={str(posters[0]): title}, words=False))
+            assert difference(found, expected) <= 0.001 and found["title"] == expected["title"], title
+            assert {genre["name"] for genre in found["genres"] if genre["predicted"]} == {genre["name"] for genre in expected["genres"] if genre["predicted"]}
+        assert difference(found, alone) > 0.01, "a title makes a difference"
         page.fill("[data-part=title]", " ")
         page.wait_for_timeout(150)
         assert json.loads(saved(page)) == alone, "without a title the picture's own answer"

@@ -22,7 +22,8 @@ export function asJson(genres, posters) {
   const good = posters.filter(poster => poster.answer).map(poster => {
     const list = ranked(genres, poster.answer).map(({ name, probability, predicted }) =>
       `{"name": ${quoted(name)}, "probability": ${rounded(probability)}, "predicted": ${predicted}}`);
-    return `{"file": ${quoted(poster.name)}, "genres": [${list.join(", ")}]}`;
+    const title = poster.title.trim() ? `, "title": ${quoted(poster.title)}` : "";
+    return `{"file": ${quoted(poster.name)}, "genres": [${list.join(", ")}]${title}}`;
   });
   const bad = posters.filter(poster => poster.error).map(poster => `{"file": ${quoted(poster.name)}, "error": ${quoted(poster.error)}}`);
   return [...good, ...bad].map(line => `${line}\n`).join("");
