@@ -69,6 +69,7 @@ def main(site):
         for file in files[:3]:
             page = chrome.new_context().new_page()  # keeps nothing of an earlier visit
             page.goto(f"{address}/try.html")
+            page.wait_for_selector("#try:not([hidden])")
             Counting.sent = 0
             first.append(page.evaluate(DROP, [file]))
         megabytes = Counting.sent / 1e6

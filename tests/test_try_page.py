@@ -75,6 +75,7 @@ class opened:
         self.context.on("request", lambda request: self.wrong.append(f"asks elsewhere: {request.url}")
                         if request.url.startswith("http") and request.url.split("/")[2] != home else None)
         page.goto(self.address)
+        page.wait_for_selector("#try:not([hidden])")
         return page
 
     def __exit__(self, kind, *_):
@@ -345,6 +346,7 @@ def test_a_download_that_breaks_off_is_tried_again_and_is_kept(chrome, address, 
         finished(page)
         assert posters[0].name in page.inner_text("[data-part=said]")
         page.reload()
+        page.wait_for_selector("#try:not([hidden])")
         page.wait_for_function("document.querySelector('[data-part=size]').textContent.includes('earlier visit')")
         give(page, posters[0])
         assert len(asked) == 2, "kept: not loaded again"

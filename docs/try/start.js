@@ -7,6 +7,5 @@
     return unable("Browsers let no page in a folder load a network: serve the folder, for instance with “python3 -m http.server” in it, and open http://localhost:8000/try.html.");
   if (missing.length) return unable("This browser is too old for this page (it lacks " + missing.join(", ") + "): one of the last three years will do.");
   place.hidden = true;
-  document.getElementById("try").hidden = false;
-  import("./page.js").catch(function (error) { unable("The page's scripts did not load (" + error.message + "): load the page again."); });
+  import("./page.js").then(function () { document.getElementById("try").hidden = false; }, function (error) { unable("The page's scripts did not load (" + error.message + "): load the page again."); });
 })();
