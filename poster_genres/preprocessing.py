@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .lib.catalogue import genre_names, multi_hot, normalise_id
+from .lib.catalogue import normalise_id
+from .lib.genres import genre_names, multi_hot
 from .lib.images import FITS, as_jpeg, contact_sheet, decode, pixels, read_shard
 from .lib.metrics import constant_prior
 from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number
@@ -92,7 +93,8 @@ def write_images(
     key = f"{width} {height} {fit} {source_fingerprint('lib.images')}"
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         _write_header(file, 0, height, width)
-        for shard in map_shards(read, paths, shards, key, size, worker_count(workers, len(paths)), label="Opening", unit="posters"):
+        for shard in map_shards(read, paths, shards, key, size, worker_count(workers, len(paths)), label="Opening", unit="posters",
+                                read=paths[:1]):
             file.write(shard["images"].data)
             reasons += shard["reasons"].tolist()
             counts += byte_counts(shard["images"])
