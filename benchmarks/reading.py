@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poster_genres.lib.catalogue import find_catalogue, find_posters, read_catalogue
+from poster_genres.lib.archives import find_catalogue, find_posters
+
+from poster_genres.lib.catalogue import read_catalogue
 from poster_genres.lib.images import decode
 from poster_genres.lib.recogniser import Settings, load_recogniser, read_lines
 from poster_genres.lib.ngrams import clean_line

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'PHASH_DISTANCE', 'PARTS', 'ENOUGH', 'BALANCES', 'VOCABULARIES', 'Wanted', 'exclusions', 'attrition',
-           'plot_attrition', 'clean', 'co_occurrence', 'plot_co_occurrence', 'near_duplicates', 'part_of',
-           'genre_shares', 'too_few', 'repeat_rare', 'plot_balance', 'weigh_rare', 'balanced', 'manipulate']
+           'clean', 'co_occurrence', 'near_duplicates', 'part_of', 'parts', 'read_train_only', 'genre_shares',
+           'too_few', 'repeat_rare', 'weigh_rare', 'balanced', 'train_only_counts', 'manipulate']
 
 # %% ../nbs/03_manipulation.ipynb #36c6c4cb
 import hashlib
@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .lib.catalogue import DROPPED, MAPPINGS, count_genres, genre_names, multi_hot, translate
+from .lib.genres import DROPPED, MAPPINGS, count_genres, genre_names, multi_hot, translate
 from .lib.runs import InputError, check_choice, check_number, read_table, step, write_table
 from .original_order import original_sample
 
@@ -87,35 +86,6 @@ def attrition(
     table["example"] = "row " + table["row"].astype(str) + (", " + table.title.astype(object)).fillna("")
     return table[["stage", "reason", "removed", "left", "example"]]
 
-# %% ../nbs/03_manipulation.ipynb #a1203e87
-def plot_attrition(
-    table: pd.DataFrame,  # what `attrition` returns
-    rows: int,  # how many rows the catalogue has
-):
-    "A picture with a bar for each exclusion: what was left after it, and what it removed."
-    if len(table) > 25:
-        table = table.groupby("stage", sort=False, as_index=False).agg(removed=("removed", "sum"), left=("left", "last")).assign(reason="")
-    told = [f"{stage}: {reason[:40]}" if reason else stage for stage, reason in zip(table.stage, table.reason)]
-    left, removed = [rows, *table.left, *table.left.iloc[-1:]], [0, *table.removed, 0]
-    names = ["rows of the catalogue", *told, "movies that stay"][:len(left)]
-    figure = Figure(figsize=(8, 0.7 + 0.32 * len(names)), dpi=90, layout="constrained")
-    axes = figure.subplots()
-    axes.barh(range(len(left)), left, color="#0072B2")
-    axes.barh(range(len(left)), removed[:len(left)], left=left, color="#E69F00")
-    for y, (count, gone) in enumerate(zip(left, removed)):
-        axes.text(count + gone, y, f" −{gone:,}" if gone else f" {count:,}", va="center", fontsize=9)
-    axes.set_yticks(range(len(left)), [name.replace("$", r"\$") for name in names])
-    axes.set(xlabel="movies", xlim=(0, rows * 1.12))
-    return _plain(axes, upside_down=True)
-
-
-def _plain(axes, upside_down=False):
-    "The figure of these axes, without a frame at the top and the right."
-    axes.spines[["top", "right"]].set_visible(False)
-    if upside_down:
-        axes.invert_yaxis()
-    return axes.figure
-
 # %% ../nbs/03_manipulation.ipynb #cadfbe82
 def clean(
     movies: pd.DataFrame,  # the table of step 1
@@ -152,22 +122,6 @@ def co_occurrence(
     shares = together / together.diagonal()[:, None]
     np.fill_diagonal(shares, np.nan)
     return pd.DataFrame(shares, names, names)
-
-# %% ../nbs/03_manipulation.ipynb #695805b6
-def plot_co_occurrence(
-    tables: dict[str, pd.DataFrame],  # what `co_occurrence` returns, by the title of its picture
-):
-    "Heat maps side by side, on one scale of colours."
-    figure = Figure(figsize=(4.2 * len(tables) + 1.2, 4.4), dpi=80, layout="constrained")
-    axes = figure.subplots(1, len(tables), squeeze=False)
-    for axis, (title, table) in zip(axes[0], tables.items()):
-        image = axis.imshow(table, cmap="cividis", vmin=0, vmax=0.8)
-        names = [name[:25].replace("$", r"\$") for name in table.index]
-        axis.set_xticks(range(len(table)), names, rotation=90, fontsize=8)
-        axis.set_yticks(range(len(table)), names if axis is axes[0, 0] else [], fontsize=8)
-        axis.set_title(title, fontsize=10)
-    figure.colorbar(image, ax=axes, label="share of the row's movies", shrink=0.8)
-    return figure
 
 # %% ../nbs/03_manipulation.ipynb #418a35c5
 PHASH_DISTANCE = 6  # of 64 bits; other pictures differ in about 32
@@ -218,6 +172,36 @@ def part_of(
     number = int(hashlib.sha1(imdb_id.encode()).hexdigest()[:8], 16) / 2**32
     return "test" if number < test_share else "validation" if number < test_share + validation_share else "train"
 
+# %% ../nbs/03_manipulation.ipynb #8f9e45d5
+def parts(
+    table: pd.DataFrame,  # movies with their `group`
+    test_share: float = 0.2,  # as in `part_of`
+    validation_share: float = 0.1,  # as in `part_of`
+    train_only: set[str] = frozenset(),  # ids that decide nothing
+) -> pd.Series:
+    "The part of each movie: that of the smallest id of its group which is not in `train_only`, and training where there is none."
+    outside = table[~table.imdb_id.isin(train_only)]
+    deciding = outside.iloc[np.argsort(_ranks(outside.imdb_id))].groupby("group").imdb_id.first()
+    found = {group: part_of(imdb_id, test_share, validation_share) for group, imdb_id in deciding.items()}
+    return table.group.map(found).fillna("train").astype(object)
+
+# %% ../nbs/03_manipulation.ipynb #f2e5edd9
+def read_train_only(
+    path: str | Path,  # a file of movie ids, one a line
+    known: pd.Series,  # the ids of the catalogue's movies
+) -> set[str]:
+    "The ids in the file, as the catalogue spells them. Raises `InputError` when it is no such file."
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"parameter train_only is {str(path)!r}, which cannot be read ({getattr(error, 'strerror', None) or 'it is no text'}): "
+                         "expected a text file of movie ids, one a line") from None
+    if wrong := [line for line in lines if not re.fullmatch(r"[\w.~-]{1,100}", line)] or (not lines and ["nothing"]):
+        raise InputError(f"parameter train_only: {path} holds {wrong[0][:60]!r}, expected movie ids such as tt0000007, one a line")
+    known = set(known.dropna())
+    spelled = {line: f"tt{int(found[1]):07}" if (found := re.fullmatch(r"(?:tt)?(\d{1,10})", line, re.I)) else line for line in lines}
+    return {line if line in known else spelled[line] for line in lines}
+
 # %% ../nbs/03_manipulation.ipynb #3fefdac9
 ENOUGH = 10  # movies that a genre needs in a part to be scored there
 
@@ -263,26 +247,6 @@ def repeat_rare(
             repeats[movie] += 1
     return repeats
 
-# %% ../nbs/03_manipulation.ipynb #2fc3b402
-def plot_balance(
-    before: pd.Series,  # what `count_genres` returns before balancing
-    after: pd.Series,  # and after it
-    target: float = 0,  # the number that rare genres are brought up to; 0: no line
-    most: int = 40,  # so many genres at most, the most frequent ones
-):
-    "A picture with two bars for each genre, the most frequent genre first."
-    order = before.sort_values(ascending=False).index[:most]
-    figure = Figure(figsize=(8, 1 + 0.18 * max(18, len(order))), dpi=90, layout="constrained")
-    axes = figure.subplots()
-    axes.barh(np.arange(len(order)) - 0.2, before[order], 0.4, color="#0072B2", label="movies")
-    axes.barh(np.arange(len(order)) + 0.2, after.reindex(order), 0.4, color="#E69F00", label="as training sees them")
-    if target > 0:
-        axes.axvline(target, color="black", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(order)), [name[:40].replace("$", r"\$") for name in order])
-    axes.set(xlabel="movies with this genre")
-    axes.legend(frameon=False, loc="lower right")
-    return _plain(axes, upside_down=True)
-
 # %% ../nbs/03_manipulation.ipynb #1d8a965c
 def weigh_rare(
     hot: np.ndarray,  # a row for each training movie, a column for each genre, 1 where it has it
@@ -314,9 +278,10 @@ def balanced(
     test_share: float = 0.2,  # as in `part_of`
     validation_share: float = 0.1,  # as in `part_of`
     seed: int = 0,  # decides which movies are repeated
+    train_only: set[str] = frozenset(),  # as in `parts`
 ) -> pd.DataFrame:
     "The movies with their `part`; some of the training part with other `repeats` or another `weight` than 1, if wanted."
-    table = table.assign(part=[part_of(group, test_share, validation_share) for group in table.group], repeats=1, weight=1.0)
+    table = table.assign(part=parts(table, test_share, validation_share, train_only), repeats=1, weight=1.0)
     train = table.part == "train"
     hot = multi_hot(table.genres[train], genre_names(table.genres))
     if balance == "repeat":
@@ -324,6 +289,20 @@ def balanced(
     elif balance == "weights":
         table.loc[train, "weight"] = weigh_rare(hot, balance_share, most_repeats)
     return table
+
+# %% ../nbs/03_manipulation.ipynb #eb93a930
+def train_only_counts(
+    sample: pd.DataFrame,  # movies with their `group` and `part`
+    listed: set[str],  # what `read_train_only` returns
+    movies: pd.DataFrame,  # the table of step 1
+) -> dict:
+    "How many movies the list put into training, how many stay elsewhere beside a near-duplicate, and how many of its ids no movie has; and that in words."
+    mine, unknown = sample[sample.imdb_id.isin(listed)], sorted(listed - set(movies.imdb_id))
+    train = int((mine.part == "train").sum())
+    said = [f"train_only lists {len(listed):,} ids: {train:,} movies are in the training part, {len(mine) - train:,} beside a near-duplicate that is not listed elsewhere"]
+    if unknown:
+        said.append(f"train_only: no movie of the catalogue has {len(unknown):,} of the ids, such as {unknown[0]}")
+    return {"train_only": {"listed": len(listed), "in_training": train, "elsewhere": len(mine) - train, "unknown": len(unknown)}, "remarks": said}
 
 # %% ../nbs/03_manipulation.ipynb #c59e3e66
 @step("manipulation")
@@ -337,6 +316,7 @@ def manipulate(
     most_repeats: int = 4,  # 1 to 1000: repeat, weights: no movie counts more often than this
     test_share: float = 0.2,  # 0 to 0.9: share of the movies that is kept for the test
     validation_share: float = 0.1,  # 0 to 0.9: share of the movies on which choices are made
+    train_only: str = "",  # a file of movie ids, one a line, that are for training alone, whatever their hash says; empty: none
     seed: int = 0,  # 0 to 4294967295: another seed, other movies repeated; the parts do not depend on it
 ) -> dict:
     "Write `sample.parquet` and `exclusions.parquet`, and return counts. Raises `InputError` for a bad parameter or too few movies."
@@ -345,19 +325,21 @@ def manipulate(
     drop = _genre_list(drop_genres, movies.genres.dropna())
     table, excluded = clean(movies, posters, Wanted(tuple(drop), vocabulary, min_movies))
     table["group"] = near_duplicates(table)
+    listed = read_train_only(train_only, movies.imdb_id) if train_only else set()
     if balance == "original":
         sample = original_sample(table, seed=seed)
     else:
-        sample = balanced(table, balance, balance_share, most_repeats, test_share, validation_share, seed)
+        sample = balanced(table, balance, balance_share, most_repeats, test_share, validation_share, seed, listed)
     if "train" not in set(sample.part):
         raise InputError(f"no movie falls into the training part: {len(table)} movies are too few; take more movies, or smaller test_share and validation_share")
     write_table(movies[["row", "imdb_id", "title"]].join(excluded), Path(run_dir, "exclusions.parquet"))
     write_table(sample, Path(run_dir, "sample.parquet"))
-    return {"in": len(movies), "out": len(table), "genres": len(genre_names(table.genres)), "too_few": too_few(sample),
-            "near_duplicates": len(table) - table.group.nunique()} | sample.part.value_counts().to_dict()
+    counts = {"in": len(movies), "out": len(table), "genres": len(genre_names(table.genres)), "too_few": too_few(sample),
+              "near_duplicates": len(table) - table.group.nunique()} | sample.part.value_counts().to_dict()
+    return counts | (train_only_counts(sample, listed, movies) if listed else {})
 
 # %% ../nbs/03_manipulation.ipynb #83fb8038
-def _check(vocabulary, min_movies, balance, balance_share, most_repeats, test_share, validation_share, seed):
+def _check(vocabulary, min_movies, balance, balance_share, most_repeats, test_share, validation_share, train_only, seed):
     "Raise `InputError` for the first parameter that makes no sense."
     check_choice("vocabulary", vocabulary, VOCABULARIES)
     check_choice("balance", balance, BALANCES)
@@ -367,3 +349,5 @@ def _check(vocabulary, min_movies, balance, balance_share, most_repeats, test_sh
     check_number("seed", seed, 0, 2**32 - 1, whole=True)
     check_number("validation_share", validation_share, 0, 0.9)
     check_number("test_share", test_share, 0, round(0.9 - validation_share, 10))
+    if train_only and balance == "original":
+        raise InputError("parameter train_only: the original's order of events (balance original) knows no such list; leave it out, or set another balance")

@@ -9,7 +9,7 @@ __all__ = ['share_to_add', 'oversample', 'cut', 'original_sample']
 import numpy as np
 import pandas as pd
 
-from .lib.catalogue import count_genres
+from .lib.genres import count_genres
 
 # %% ../nbs/03a_original_order.ipynb #4388461a
 def share_to_add(

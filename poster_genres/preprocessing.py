@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .lib.catalogue import genre_names, multi_hot, normalise_id
+from .lib.catalogue import normalise_id
+from .lib.genres import genre_names, multi_hot
 from .lib.images import FITS, as_jpeg, contact_sheet, decode, pixels, read_shard
 from .lib.metrics import constant_prior
 from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['READERS', 'SOURCES', 'MISSING', 'TitlePage', 'Finding', 'find_2017', 'json_objects', 'find_2021', 'find_2025',
            'WorthReading', 'parse_title_page', 'links_in_catalogue', 'draw', 'left_out', 'check_overlap',
-           'scrape_pages', 'movies_table', 'scrape']
+           'scrape_pages', 'movies_table', 'unused_table', 'scrape']
 
 # %% ../nbs/01_scraping.ipynb #0cbec246
 import hashlib
 import html
 import json
 import math
+import os
 import re
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -23,7 +24,7 @@ from bs4 import BeautifulSoup
 from bs4.exceptions import ParserRejectedMarkup
 from bs4.filter import ElementFilter
 
-from .lib.catalogue import archive_posters, find_catalogue, read_catalogue
+from .lib.archives import open_archive
 from .lib.client import Client, WebError, client_summary, fetch_all
 from .lib.runs import InputError, RefusedError, StepError, check_choice, check_number, step, write_table
 from .lib.sites import POSTER_HOSTS, cache_folder, host_list, safe_link, site_client, sized, stand_in, title_link, tmdb_link
@@ -195,7 +196,7 @@ def _clean(text):
 
 # %% ../nbs/01_scraping.ipynb #2dd92e86
 def links_in_catalogue(
-    movies: pd.DataFrame,  # rows of `read_catalogue`
+    movies: pd.DataFrame,  # of an `Archive`
     source: str,  # tmdb or catalogue
     width: int = 182,  # pixels that the poster should be wide; 0: as it was uploaded
     hosts: Iterable[str] = POSTER_HOSTS,  # where posters may come from
@@ -235,7 +236,7 @@ def left_out(
 
 # %% ../nbs/01_scraping.ipynb #88bc52f1
 def check_overlap(
-    movies: pd.DataFrame,  # rows of `read_catalogue`
+    movies: pd.DataFrame,  # of an `Archive`
     posters: Iterable[str] | None,  # the ids that the archive has a poster of; None: no archive
 ):
     "Raise `InputError` when not one of the movies has a poster, or there are no movies."
@@ -272,7 +273,7 @@ def scrape_pages(
 
 # %% ../nbs/01_scraping.ipynb #13853db5
 def movies_table(
-    movies: pd.DataFrame,  # rows of `read_catalogue`
+    movies: pd.DataFrame,  # of an `Archive`
     pages: dict,  # a `TitlePage` for each id that was asked for
     out: dict,  # the reason for each id that was left out
     source: str,  # where the links are from
@@ -289,6 +290,15 @@ def movies_table(
             rows.append(("found" if page.link else "failed", page.reason, page.name, page.link, source, page.layout))
     columns = ["status", "reason", "poster_name", "poster_link", "source", "layout"]
     return movies.drop(columns=["reason", "poster_link"]).join(pd.DataFrame(rows, columns=columns, index=movies.index, dtype=object))
+
+# %% ../nbs/01_scraping.ipynb #00dc4fa5
+def unused_table(
+    unused: list,  # (path, reason) for each file that is not used
+    archive: str | Path,  # the archive's folder
+) -> pd.DataFrame:
+    "The table `unused`: a row for each file of the archive that is not used, with the reason."
+    rows = [(os.fsencode(os.path.relpath(path, archive)).decode("utf-8", "replace"), reason) for path, reason in unused]
+    return pd.DataFrame(rows, columns=["path", "reason"], dtype=object)
 
 # %% ../nbs/01_scraping.ipynb #1ec341e9
 SOURCES = ("imdb", "tmdb", "catalogue")
@@ -314,12 +324,12 @@ def scrape(
     cache: str = "",  # the folder that keeps what was fetched, for all runs; empty: `cache` beside the run
     seed: int = 0,  # 0 to 4294967295: another seed, another draw of `limit`
 ) -> dict:
-    "How many movies went in and links came out, and what the client did; writes `movies.parquet`. Raises `InputError`, `RefusedError`."
+    "How many movies went in and links came out, and what the client did; writes `movies.parquet` and `unused.parquet`. Raises `InputError`, `RefusedError`."
     check_choice("source", source, SOURCES), check_choice("missing", missing, MISSING), check_number("rate", rate, 0, 1000)
     for name, value in (("limit", limit), ("poster_width", poster_width), ("connections", connections), ("seed", seed)):
         check_number(name, value, *_BOUNDS[name], whole=True)
-    hosts, movies, did = host_list(image_hosts), read_catalogue(find_catalogue(archive, catalogue), columns), {}
-    understood, own = movies.attrs["understood"], archive_posters(archive, posters, movies) if archive else None
+    hosts, found, did = host_list(image_hosts), open_archive(archive, catalogue, columns, posters), {}
+    movies, own, unused = found
     check_overlap(movies, own)
     usable = movies[movies.reason.isna()]
     out = left_out(list(usable.imdb_id), own, missing, limit, seed)
@@ -333,6 +343,7 @@ def scrape(
         pages = links_in_catalogue(chosen, source, poster_width, hosts)
     table = movies_table(movies, pages, out, source)
     write_table(table, Path(run_dir, "movies.parquet"))
-    if not (found := int((table.status == "found").sum())):
+    write_table(unused_table(unused, archive), Path(run_dir, "unused.parquet"))
+    if not (count := int((table.status == "found").sum())):
         raise StepError(f"none of the {len(chosen):,} movies has a poster link, the first because: {pages[chosen.imdb_id.iloc[0]].reason}")
-    return {"in": len(chosen), "out": found, "web": did, "catalogue": understood.lines()}
+    return {"in": len(chosen), "out": count, "web": did, "remarks": found.lines()}

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from .lib.runs import InputError
-from .lib.catalogue import multi_hot
+from .lib.genres import multi_hot
 from .lib.ngrams import text_features, words_of
 
 # %% ../nbs/05c_words.ipynb #97893997

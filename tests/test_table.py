@@ -17,7 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from poster_genres.lib.catalogue import GENRES, MAPPINGS, count_reasons, find_posters, read_catalogue, scan_posters
+from poster_genres.lib.archives import find_posters, scan_posters
+
+from poster_genres.lib.catalogue import count_reasons, read_catalogue
+
+from poster_genres.lib.genres import GENRES, MAPPINGS
 from poster_genres.lib.runs import TABLES, InputError, read_table, write_table
 from poster_genres.lib.images import verify
 from poster_genres.manipulation import PARTS, PHASH_DISTANCE, Wanted, attrition, balanced, clean, manipulate, near_duplicates, part_of

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poster_genres.lib.catalogue import genre_names, multi_hot, normalise_id
+from poster_genres.lib.catalogue import normalise_id
+
+from poster_genres.lib.genres import genre_names, multi_hot
 
 
 def further(sample, archive):

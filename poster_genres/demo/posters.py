@@ -24,7 +24,7 @@ import matplotlib
 from fonticon_mdi7 import MDI7
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageFont
 
-from ..lib.catalogue import DROPPED, GENRES
+from ..lib.genres import DROPPED, GENRES
 from ..lib.runs import check_number
 
 # %% ../../nbs/demo/posters.ipynb #ed749549

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from ..lib.catalogue import archive_posters, find_catalogue, read_catalogue
+from ..lib.archives import open_archive
 from ..lib.runs import InputError, PosterGenresError
 from ..lib.sites import API_HOSTS, IMAGE_HOSTS, POSTER_HOSTS, TITLE_HOSTS, TMDB_HOSTS
 
@@ -65,12 +65,11 @@ class ArchiveIndex(NamedTuple):
 def index_archive(
     archive: str | Path,  # the archive's folder
     catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    columns: str = "",  # which column is what, as `read_catalogue` takes it; empty: by their names
+    columns: str = "",  # which column is what, as `open_archive` takes it; empty: by their names
     posters: str = "",  # the folder of the posters; empty: where posters usually are
 ) -> ArchiveIndex:
     "What there is to serve. Raises `InputError` for an archive without posters, or without a catalogue."
-    movies = read_catalogue(find_catalogue(archive, catalogue), columns)
-    posters = archive_posters(archive, posters, movies)
+    movies, posters, _ = open_archive(archive, catalogue, columns, posters)
     rows = movies.dropna(subset="imdb_id").drop_duplicates("imdb_id")
     years = ["" if pd.isna(year) else str(year) for year in rows.year]
     films = {imdb_id: Film(imdb_id, title or "", year, tuple(genres)) for imdb_id, title, year, genres in zip(rows.imdb_id, rows.title, years, rows.genres)}

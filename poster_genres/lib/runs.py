@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
-           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
-           'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
-           'run_states', 'step']
+           'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
+           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
+           'is_part', 'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact',
+           'is_done', 'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -214,6 +214,24 @@ def _source(module):
     "The text of one of our modules, such as lib.runs."
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
+
+@functools.cache
+def _imports(source, package):
+    "The modules of this package that a source imports, where `package` are the names of the folders that it lies in."
+    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level and node.module)
+    return {".".join([*package[:len(package) - node.level + 1], node.module]) for node in found}
+
+# %% ../../nbs/lib/runs.ipynb #c2a8f9a5
+def imported_modules(
+    module: str,  # a module of this package, such as "scraping" or "lib.client"
+) -> set[str]:
+    "Return the names of `module` and of all modules of this package that it imports, directly or not."
+    found, waiting = set(), {module}
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting = (waiting | _imports(_source(name), tuple(name.split(".")[:-1]))) - found
+    return found
+
 # %% ../../nbs/lib/runs.ipynb #f295deba
 def _imported(module):
     "The names of `module` and of all modules of this package that it imports, directly or not."
@@ -246,7 +264,8 @@ def _schema(columns):
 # %% ../../nbs/lib/runs.ipynb #00c09677
 TABLES = {name: _schema(columns) for name, columns in {
     "movies": "row int32!, imdb_id text, title text, year int16, genres names, poster_name text, poster_link text, source text,"
-              "layout text, status text!, reason text",
+              "layout text, status text!, reason text, original_title text",
+    "unused": "path text!, reason text!",
     "posters": "imdb_id text!, poster_link text, path text, sha256 text, phash text, bytes int64, width int32, height int32,"
                "mode text, status text!, reason text, attempts int16, kept text",
     "attempts": "poster_link text!, attempt int16!, http_status int16!, reason text, bytes int64, seconds float64, sha256 text,"
@@ -256,7 +275,7 @@ TABLES = {name: _schema(columns) for name, columns in {
     "index": "imdb_id text!, title text, year int16, path text!, part text!, repeats int16!, weight float32!",
     "predictions": "imdb_id text!, part text!, genres names!, predicted names!, probabilities floats!",
 }.items()}
-DEFAULTS = {"weight": 1.0}  # columns that may be left out when a table is written, and what they hold then
+DEFAULTS = {"weight": 1.0, "original_title": None}  # columns that may be left out when a table is written, and what they hold then
 
 # %% ../../nbs/lib/runs.ipynb #c1495561
 def write_table(
@@ -351,9 +370,9 @@ class StepFiles(NamedTuple):
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
 _TITLES = ("movies.parquet", "sample.parquet")
 STEPS = {
-    "scraping": StepFiles("01_scraping", (), ("movies.parquet",), ("archive", "catalogue")),
+    "scraping": StepFiles("01_scraping", (), ("movies.parquet", "unused.parquet"), ("archive", "catalogue")),
     "download": StepFiles("02_download", ("movies.parquet",), ("posters.parquet", "attempts.parquet"), ("archive", "catalogue")),
-    "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet")),
+    "manipulation": StepFiles("03_manipulation", ("movies.parquet", "posters.parquet"), ("sample.parquet", "exclusions.parquet"), ("train_only",)),
     "preprocessing": StepFiles("04_preprocessing", ("sample.parquet",), (*_DATASET, "dataset/images.json", "dataset/failed.json")),
     "reading": StepFiles("04a_reading", ("sample.parquet",), ("words.parquet",), reading="words"),
     "cnn": StepFiles("05_cnn", _DATASET, ("model/model.keras", "model/history.csv"), ("backbone_weights",)),
@@ -380,7 +399,7 @@ def inputs_of(
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
 _text, _object, _number = {"type": "string"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
-_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "outputs": _object} | {
+_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text}, "outputs": _object} | {
     name: _number for name in ("in", "out", "seconds", "notebook_seconds", "peak_memory_mb")} | {
     "made_from": _object | {"properties": {"inputs": _object, "parameters": _object}}}
 _SCORES = {"properties": dict.fromkeys(("value", "low", "high", "floor", "skill", "movies"), _number), "additionalProperties": {"$ref": "#/$defs/scores"}}

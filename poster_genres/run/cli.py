@@ -114,7 +114,7 @@ def dry_run(
 ) -> str:
     "Return what the run would do, a line a step, with its time where it is known and its disk space."
     plan = _plan(words)
-    lines = [f"{plan.run_dir}: {plan.movies:,} movies"]
+    lines = [f"{plan.run_dir}: {plan.movies:,} movies", *(f"  {printable(remark)}" for remark in plan.remarks)]
     for row in plan.rows:
         time = f"{status.clock(row['seconds'])} last time" if row["seconds"] is not None else "known after it ran" if row["does"] == "run" else ""
         lines.append(f"  {row['step']:<14} {row['does']:<20} {time:<18} {(row['run'] + row['cache']) / 1e6:>8,.0f} MB")
@@ -259,7 +259,7 @@ def _sweep(words):
 # %% ../../nbs/run/cli.ipynb #22c2112b
 def _serve(words):
     "Serve the archive until it is ended. Raises `InputError` for an archive that `run` refuses."
-    pipeline.count_movies(words.archive, words.catalogue)
+    pipeline.understand_data({"archive": words.archive, "catalogue": words.catalogue})
     server.serve(words.archive, words.catalogue, port=words.port)
 
 # %% ../../nbs/run/cli.ipynb #f8b1a205

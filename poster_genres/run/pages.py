@@ -178,6 +178,13 @@ def without_start_up(
     return notebook
 
 # %% ../../nbs/run/pages.ipynb #c247994c
+@functools.cache
+def _exporter():
+    "Makes HTML of notebooks by our template; one for all pages, because its templates are compiled once."
+    template = (notebooks_folder() / "templates" / "notebook.html").read_text(encoding="utf-8")
+    return HTMLExporter(raw_template=template, exclude_input_prompt=True, exclude_output_prompt=True)
+
+
 def notebook_body(
     notebook,  # a notebook with its outputs, as nbformat reads it
     fold: bool = True,  # of a run: code is folded away, cells that only import or test are left out, outputs are cleaned
@@ -190,9 +197,7 @@ def notebook_body(
             kept = [_cleaned(output) if fold else output for output in cell.outputs]
             cell.outputs = [output for output in kept if output.get("data", True) and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})]
     copy.cells = [cell for cell in copy.cells if cell.source.strip() or cell.get("outputs")]
-    exporter = HTMLExporter(raw_template=(notebooks_folder() / "templates" / "notebook.html").read_text(encoding="utf-8"))
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    body = exporter.from_notebook_node(copy)[0]
+    body = _exporter().from_notebook_node(copy)[0]
     body = re.sub(r'"data:image/(?:png|jpeg);base64,([^"]+)"', lambda data: f'"{data_address(base64.b64decode(data[1]))}"', body)
     body = re.sub(r"<table>.*?</table>", lambda table: f'<div class="scroll">{table[0]}</div>', body, flags=re.S)
     return re.sub(r'<img (?![^>]*\balt=)', '<img alt="" ', body).replace('<table border="1"', "<table")

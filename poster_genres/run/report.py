@@ -48,6 +48,9 @@ def losses(
         if there(f"{table}.parquet"):
             lost = read_table(run_dir / f"{table}.parquet").query("status != @good")
             rows += _count_losses(step, lost.status, kind(lost.reason), [_example(movie) for movie in lost.to_dict("records")])
+    if there("unused.parquet"):
+        lost = read_table(run_dir / "unused.parquet")
+        rows += _count_losses("scraping", "not used", "file: " + kind(lost.reason), [f"{path} · {reason}" for path, reason in zip(lost.path, lost.reason)])
     if there("exclusions.parquet") and there("posters.parquet"):
         posters, lost = read_table(run_dir / "posters.parquet"), read_table(run_dir / "exclusions.parquet").dropna(subset="stage")
         lost = lost[lost.imdb_id.isin(posters.imdb_id[posters.status == "ok"]) & lost.stage.str.startswith("genre")]  # what earlier steps lost stands above
