@@ -29,7 +29,7 @@ setup(
     package_data={package: ["shipped/*"], f"{package}.notebooks": ["*.ipynb", "*/*.ipynb", "*.css", "*.js", "profiles/*.yaml", "results/*.csv", "templates/*.html"]},
     install_requires=shlex.split(settings["requirements"]),
     extras_require={"dev": shlex.split(settings["dev_requirements"]), "pretrained": shlex.split(settings["pretrained_requirements"]),
-                    "words": shlex.split(settings["words_requirements"])},
+                    "words": shlex.split(settings["words_requirements"]), "cluster": shlex.split(settings["cluster_requirements"])},
     entry_points={
         "console_scripts": [settings["console_scripts"]],
         "nbdev": [f"{package}={package}._modidx:d"],

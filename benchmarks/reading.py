@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from poster_genres.lib.archives import find_catalogue, find_posters
 
@@ -21,6 +22,7 @@ from poster_genres.lib.catalogue import read_catalogue
 from poster_genres.lib.images import decode
 from poster_genres.lib.recogniser import Settings, load_recogniser, read_lines
 from poster_genres.lib.ngrams import clean_line
+from poster_genres.lib.runs import notebooks_folder
 from poster_genres.reading import map_posters, title_words_read
 
 WAYS = {
@@ -52,7 +54,7 @@ def as_it_comes():
 
 
 def compare_settings(archive, count):
-    "Print a line for each way: posters a second of CPU time, seconds a poster, and the share of title words."
+    "Write results/reading.csv, a row a way: posters a second of CPU time, and the share of title words."
     paths, titles = posters_with_titles(archive, count)
     loaders = {settings: load_recogniser.__wrapped__(settings) for settings in WAYS.values()}
     ways = {name: lambda picture, settings=settings: [line.text for line in read_lines(picture, settings, loaders[settings])]
@@ -67,9 +69,10 @@ def compare_settings(archive, count):
             seconds[name] += time.process_time() - start
             found[name] += title_words_read(title, texts)[0]
         wanted += title_words_read(title, [])[1]
-    for name in ways:
-        print(f"{name:32} {len(paths) / seconds[name]:5.1f} posters/s, {seconds[name] / len(paths):.3f} s a poster, "
-              f"{found[name] / wanted:.1%} of {wanted} title words")
+    table = pd.DataFrame([{"settings": name, "posters_a_second": len(paths) / seconds[name], "share_of_title_words": found[name] / wanted,
+                           "title_words": wanted, "posters": len(paths)} for name in ways])
+    print(table.to_string())
+    table.to_csv(notebooks_folder() / "results" / "reading.csv", index=False, lineterminator="\n", float_format="%.4g")
 
 
 def compare_workers(archive, count):

@@ -6,15 +6,17 @@ RUN is a run's folder after steps 1 to 4 and 4a (movies.parquet, sample.parquet,
 titles and to the lines on training posters; combinations and thresholds come from the validation part. Intervals are of the bootstrap
 over test movies; differences are paired. --all-titles learns the titles of movies without a poster whatever part their id falls into.
 The last lines tell how much rests on sequels: scores of the test movies whose title shares no word of more than three letters with a
-learned title, and of the others.
+learned title, and of the others; they go into nbs/results/sequels.csv.
 """
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from poster_genres.combination import combined, fit_ways, part_answers, score_ways
 from poster_genres.evaluation import constant_baseline
 from poster_genres.lib.metrics import SCORE_NAMES, Part, mean_average_precision
-from poster_genres.lib.runs import read_table
+from poster_genres.lib.runs import notebooks_folder, read_table
 from poster_genres.manipulation import part_of
 from poster_genres.networks import predict_rows
 from poster_genres.lib.calibration import load_predictor
@@ -60,8 +62,12 @@ def main(run, predictor, all_titles):
     test = parts["test"]
     new = shares_no_word(list(dataset.index.title.iloc[test.rows]), list(titles.text))
     print(f"{new.sum()} of {len(new)} test movies share no word with a learned title; mean average precision of these and of the others:")
-    for way, y_prob in ({"picture": test.probabilities} | combined(combinations, answers["test"])).items():
-        print(f"{way:17} {mean_average_precision(test.truth[new], y_prob[new]):.3f} {mean_average_precision(test.truth[~new], y_prob[~new]):.3f}")
+    table = pd.DataFrame([{"way": way, f"{new.sum()} movies without a known word": float(mean_average_precision(test.truth[new], y_prob[new])),
+                           f"{(~new).sum()} other movies": float(mean_average_precision(test.truth[~new], y_prob[~new]))}
+                          for way, y_prob in ({"picture": test.probabilities} | combined(combinations, answers["test"])).items()])
+    print(table.to_string())
+    if not all_titles:
+        table.to_csv(notebooks_folder() / "results" / "sequels.csv", index=False, lineterminator="\n", float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ def _ranks(ids):
 PHASH_DISTANCE = 6  # of 64 bits; other pictures differ in about 32
 
 
-def _close_pairs(hashes, distance):
-    "Pairs (i, j) of positions in `hashes`, distinct uint64 values, that differ in at most `distance` bits."
+def _pairs_among(hashes, distance):
+    "Pairs (i, j), i < j, of positions in `hashes` that differ in at most `distance` bits, by comparing all with all."
     pairs = [np.empty((2, 0), int)]
     rows = max(1, 2**19 // max(1, len(hashes)))
     for start in range(0, len(hashes), rows):
@@ -121,6 +121,19 @@ def _close_pairs(hashes, distance):
         i, j = np.nonzero(np.bitwise_count(block) <= distance)
         pairs.append(np.stack([i, j + 1])[:, i <= j] + start)
     return np.concatenate(pairs, axis=1)
+
+# %% ../nbs/03_manipulation.ipynb #af59e746
+def _close_pairs(hashes, distance):
+    "The same pairs of distinct hashes; of many, only those are compared that agree in one of `distance + 1` bands of bits."
+    if len(hashes) < 5000 or distance > 10:
+        return _pairs_among(hashes, distance)
+    pairs, edges = [np.empty((2, 0), int)], np.linspace(0, 64, distance + 2).astype(np.uint64)
+    for low, high in zip(edges, edges[1:]):
+        band = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
+        order = np.argsort(band, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
+            pairs.append(rows[_pairs_among(hashes[rows], distance)])
+    return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 # %% ../nbs/03_manipulation.ipynb #7db91b27
 def near_duplicates(

@@ -93,7 +93,8 @@ def write_images(
     key = f"{width} {height} {fit} {source_fingerprint('lib.images')}"
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         _write_header(file, 0, height, width)
-        for shard in map_shards(read, paths, shards, key, size, worker_count(workers, len(paths)), label="Opening", unit="posters"):
+        for shard in map_shards(read, paths, shards, key, size, worker_count(workers, len(paths)), label="Opening", unit="posters",
+                                read=paths[:1]):
             file.write(shard["images"].data)
             reasons += shard["reasons"].tolist()
             counts += byte_counts(shard["images"])

@@ -7,11 +7,9 @@ __all__ = ['READ', 'NO_TEXT', 'FAILED', 'WORDS', 'TASK', 'READINGS', 'framed', '
            'write_words', 'read_words', 'map_posters', 'readings_folder', 'read_sample']
 
 # %% ../nbs/04a_reading.ipynb #2d4547ea
-import multiprocessing
-import os
+import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number, progress, read_table, step
+from .lib.runs import InputError, atomic_path, check_choice, check_number, read_table, step
 from .lib.images import contact_sheet, decode
 from .lib.recogniser import NOT_INSTALLED, SETTINGS, Line, Reading, Settings, can_read, read_posters, recogniser_version
 from .lib.ngrams import words_of
-from .lib.shards import leave_with_parent
+from .lib.shards import load_json, map_shards, save_json, worker_count
 
 # %% ../nbs/04a_reading.ipynb #0dd9b1ec
 def framed(
@@ -107,24 +105,18 @@ TASK = 8  # posters: two seconds of work
 def map_posters(
     paths: list[str | Path],  # poster files
     folder: str | Path,  # where readings are kept
-    workers: int = 0,  # processes; 0: one a core, none for a few posters
+    workers: int = 0,  # processes; 0: one a core, none for a few posters; a cluster has its own number
     settings: Settings = SETTINGS,  # how to read
+    shards: str | Path = "",  # a folder for the results on their way, this call's own; empty: `shards` in the other one
 ) -> Iterator[list[Reading]]:
-    "Yield the readings of each task, in order. Raises `StepError` when a worker dies."
-    tasks = [paths[start:start + TASK] for start in range(0, len(paths), TASK)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(workers or cores, len(tasks) // 2)
-    if count < 2:
-        yield from (read_posters(task, folder, settings) for task in tasks)
-        return
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), leave_with_parent) as pool:
-        try:
-            yield from pool.map(read_posters, tasks, [folder] * len(tasks), [settings] * len(tasks))
-        except BrokenProcessPool:
-            raise StepError("a process that read posters was ended from outside, often because memory ran out: "
-                            "run the step again, with fewer workers; what was read is kept") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    "Yield the readings of each shard, in order. Raises `StepError` when the workers are lost; what was read is kept."
+    shards, paths = Path(shards or Path(folder, "shards")), [str(path) for path in paths]
+    shutil.rmtree(shards, ignore_errors=True)
+    read = partial(read_posters, folder=folder, settings=settings)
+    for readings in map_shards(read, paths, shards, size=TASK, workers=worker_count(workers, len(paths), 2 * TASK), save=save_json, load=load_json,
+                               label="Reading", unit="posters", read=paths[:1]):
+        yield [Reading([Line(*line) for line in lines], reason) for lines, reason in readings]
+    shutil.rmtree(shards)
 
 # %% ../nbs/04a_reading.ipynb #3de6c838
 READINGS = ("none", "words", "title")
@@ -142,12 +134,13 @@ def readings_folder(
 @step("reading", beside=("workers", "seed"))
 def read_sample(
     run_dir: str | Path,  # the run's folder, with sample.parquet
-    reading: str = "none",  # one of `READINGS`: only words are read on posters, otherwise the table stays empty
-    workers: int = 0,  # 0 to 256: as in `map_posters`
-    seed: int = 0,  # 0 or more: all steps know it; nothing in this one is random
+    reading: str = "none",  # none | words | title: whether words speak beside the picture; words are read on the posters, titles come from the catalogue
+    workers: int = 0,  # 0 to 256: processes that read, each with one thread; 0: one a core, none for a few posters
+    seed: int = 0,  # 0 to 4294967295: all steps know it; this one draws nothing at random
 ) -> dict:
-    "Write `words.parquet` and return counts. Raises `InputError` for a bad parameter, or when the extra is not installed."
+    "Write `words.parquet` and return counts; only with `words` there is something in it. Raises `InputError` for a bad parameter, or when the extra is not installed."
     check_number("workers", workers, 0, 256, whole=True)
+    check_number("seed", seed, 0, 2**32 - 1, whole=True)
     if check_choice("reading", reading, READINGS) != "words":
         write_words([], Path(run_dir, "words.parquet"))
         return {"in": 0, "out": 0}
@@ -155,10 +148,8 @@ def read_sample(
         raise InputError(NOT_INSTALLED)
     posters = read_table(Path(run_dir, "sample.parquet")).drop_duplicates("imdb_id")
     paths, readings = [str(Path(run_dir, path)) for path in posters.path], []
-    with progress(total=len(paths), label="Reading", unit="posters") as bar:
-        for task in map_posters(paths, readings_folder(run_dir, posters.path.iloc[0]), workers):
-            readings += task
-            bar.update(len(task))
+    for task in map_posters(paths, readings_folder(run_dir, posters.path.iloc[0]), workers, shards=Path(run_dir, "words.shards")):
+        readings += task
     write_words([row for movie in zip(posters.imdb_id, readings) for row in word_rows(*movie)], Path(run_dir, "words.parquet"))
     return {"in": len(paths), "out": sum(bool(one.lines) for one in readings), "failed": sum(one.reason is not None for one in readings),
             "lines": sum(len(one.lines) for one in readings), "recogniser": recogniser_version()}

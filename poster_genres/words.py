@@ -21,7 +21,7 @@ from .lib.genres import multi_hot
 from .lib.ngrams import text_features, words_of
 
 # %% ../nbs/05c_words.ipynb #97893997
-BITS = 15  # the columns of each half are 2 to this power
+BITS = 17  # the columns of each half are 2 to this power
 
 Document = list[tuple[str, float]]
 
@@ -99,14 +99,15 @@ class TextModel(NamedTuple):
     "A linear model from texts to genres."
     genres: list[str]
     inverse: np.ndarray  # float32, one a feature
-    weights: np.ndarray  # int8, features x genres
+    weights: np.ndarray  # int8, features x genres, from -31 to 31
     scales: np.ndarray  # float32, one a genre: what a weight of 1 stands for
     intercepts: np.ndarray  # float32, one a genre: the log-odds of a movie without words
 
     def evidence(self, documents: list[Document]) -> np.ndarray:
         "Return documents x genres: what the texts add to the log-odds of each genre; 0 for a document without words."
         counts = count_features(documents, (len(self.inverse) // 2).bit_length() - 1)
-        return scale_documents(counts, self.inverse, strengths_of(documents)) @ (self.weights * self.scales)
+        used = np.unique(counts.indices)
+        return scale_documents(counts, self.inverse, strengths_of(documents))[:, used] @ (self.weights[used] * self.scales)
 
     def probabilities(self, documents: list[Document]) -> np.ndarray:
         "Return documents x genres: the model's own answer, not calibrated."
@@ -125,11 +126,13 @@ def fit_text_model(
     if not len(documents):
         raise InputError("there is no title and no line of text to learn words from")
     counts = count_features(documents, bits)
-    inverse = inverse_frequencies(counts)
-    matrix = scale_documents(counts, inverse, strengths_of(documents))
-    slopes, intercepts = fit_weights(matrix, truth.astype(np.float32), np.ones(len(documents)) if weights is None else weights, penalty)
-    scales = np.maximum(np.abs(slopes).max(0), 1e-9) / 127
-    return TextModel(list(genres), inverse, np.round(slopes / scales).astype(np.int8), scales.astype(np.float32), intercepts)
+    inverse, used = inverse_frequencies(counts), np.unique(counts.indices)
+    matrix, counted = scale_documents(counts, inverse, strengths_of(documents))[:, used], np.ones(len(documents)) if weights is None else weights
+    blocks = [truth[:, start:start + 32].astype(np.float32) for start in range(0, truth.shape[1], 32)]  # of genres, so that memory is bounded
+    slopes, intercepts = map(np.hstack, zip(*(fit_weights(matrix, block, counted, penalty) for block in blocks)))
+    scales, rounded = np.maximum(np.abs(slopes).max(0, initial=0), 1e-9) / 31, np.zeros((len(inverse), truth.shape[1]), np.int8)
+    rounded[used] = np.round(slopes / scales)
+    return TextModel(list(genres), inverse, rounded, scales.astype(np.float32), intercepts)
 
 # %% ../nbs/05c_words.ipynb #227b5bbd
 def line_document(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 
-from poster_genres.lib.recogniser import kept_path, recogniser_version
+from poster_genres.lib.recogniser import recogniser_version
 from poster_genres.lib.runs import STEPS as ALL_STEPS, fingerprint, is_part, read_table
 from poster_genres.reading import read_words, readings_folder
 
@@ -58,7 +58,8 @@ def reader(finished, tmp_path_factory, cli):
     shutil.copytree(finished[0].parent / "cache", run.parent / "cache")
     sample = read_table(run / "sample.parquet")
     for path, title in list(zip(sample.path, sample.title))[8:]:
-        kept = kept_path(readings_folder(run, path), fingerprint(run / path), recogniser_version())
+        digest = fingerprint(run / path)
+        kept = readings_folder(run, path) / recogniser_version() / digest[:2] / f"{digest}.json"
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps([[title, 0.9, 0.1, 0.7, 0.8, 0.1]]))
     given = json.loads((run / "run.json").read_text())["parameters"]

@@ -10,6 +10,7 @@ __all__ = ['SETTINGS', 'MODELS', 'NOT_INSTALLED', 'Settings', 'can_read', 'recog
 import functools
 import hashlib
 import json
+import threading
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -154,10 +155,14 @@ def read_poster(
     return Reading(lines)
 
 
+_ONE_AT_A_TIME = threading.Lock()  # RapidOCR is not made for threads, and a worker of a cluster may have several
+
+
 def read_posters(
     paths: list[str | Path],  # poster files: the work of one task
     folder: str | Path,  # where readings are kept
     settings: Settings = SETTINGS,  # how to read
 ) -> list[Reading]:
-    "Return what is written on each poster, in order."
-    return [read_poster(path, folder, settings) for path in paths]
+    "Return what is written on each poster, in order; in a process, one task at a time."
+    with _ONE_AT_A_TIME:
+        return [read_poster(path, folder, settings) for path in paths]

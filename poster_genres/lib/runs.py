@@ -8,7 +8,7 @@ __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'St
            'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
            'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
            'is_part', 'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact',
-           'is_done', 'is_locked', 'run_states', 'step']
+           'is_done', 'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -295,13 +295,14 @@ def write_table(
 # %% ../../nbs/lib/runs.ipynb #089ee105
 def read_table(
     path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
+    rows: list[tuple] | None = None,  # conditions such as ("imdb_id", "=", "tt0000007"); None: all rows
 ) -> pd.DataFrame:
     "Read the table at `path`, lists as Python lists. Raises `InputError` when it is missing, damaged or has other columns."
     path, schema = Path(path), TABLES[Path(path).stem]
     if not path.exists():
         raise InputError(f"{path} does not exist: run the step that writes {path.name} first")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, filters=rows)
         found = dict(zip(table.schema.names, table.schema.types))
         if wrong := next((field for field in schema if found.get(field.name) != field.type), None):
             seen = f"is {found[wrong.name]}, expected {wrong.type}" if wrong.name in found else f"is missing; expected {', '.join(schema.names)}"
@@ -512,13 +513,10 @@ def is_done(
     return made == made_from(run_dir, name, known | {key: value for key, value in parameters.items() if key in known})
 
 # %% ../../nbs/lib/runs.ipynb #8d3b61ce
-def is_locked(
-    run_dir: str | Path,  # the run's folder
-    who: str = "run",  # as in `locked`
-) -> bool:
-    "Return whether a process is in such a block just now."
+def _is_locked(run_dir):
+    "Whether a process is at work in the run just now."
     try:
-        with locked(run_dir, who):
+        with locked(run_dir):
             return False
     except InputError:
         return True
@@ -531,7 +529,7 @@ def run_states(
 ) -> tuple[str, dict[str, str]]:
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
-    dead = record["state"] == "running" and not is_locked(run_dir)
+    dead = record["state"] == "running" and not _is_locked(run_dir)
     for name in (name for name in STEPS if is_part(name, record["parameters"])):
         entry = record["steps"].get(name, {})
         read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")

@@ -157,7 +157,7 @@ class Terminal:
         left = [self.seconds[step] for step in steps[steps.index(self.step):]]
         about = clock(taken) if None in left else f"{clock(taken)}, about {clock(max(1, sum(left) - taken))} left"
         text = f"{steps.index(self.step) + 1}/{len(steps)} {self.step}  cell {cell}/{cells}  {about}  {line}"
-        self.bar.set_description_str(printable(text, self.stream.encoding))
+        self.bar.set_description_str(printable(text, self.stream.encoding)[:shutil.get_terminal_size().columns - 1])
 
     def end(self, text):
         "Say that a step ended well, and what came of it."

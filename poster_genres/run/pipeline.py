@@ -22,8 +22,9 @@ import nbformat
 
 from ..demo.archive import demo_archive
 from ..lib.archives import open_archive
-from ..lib.runs import (STEPS, InputError, PosterGenresError, check_choice, disk_errors, is_done, is_part, locked, notebooks_folder, outputs_folder,
-                                    read_run, reason, run_states, update_run)
+from ..lib.cluster import check_cluster
+from ..lib.runs import (STEPS, InputError, PosterGenresError, check_choice, disk_errors, inputs_of, is_done, is_part, locked,
+                                    notebooks_folder, outputs_folder, read_run, reason, run_states, update_run)
 from .execution import KEEP_MEMORY, Terminal, execute_notebook, is_strict, without_tests
 from .settings import check_parameters, notebook_parameters, read_profile
 from ..scraping import check_overlap
@@ -56,8 +57,10 @@ _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; 
 def _step_bytes(step, movies, parameters):
     "The bytes that the step takes at most, roughly: in the `run` folder and in the `cache`."
     fixed, each, cached = _SIZES.get(step, (4_000_000, 500, False))
+    if step == "scraping" and parameters.get("source", "imdb") != "imdb":
+        each, cached = 500, False  # no pages
     if step == "preprocessing":
-        each += 3 * parameters.get("width", 96) * parameters.get("height", 144)
+        each += 2 * 3 * parameters.get("width", 96) * parameters.get("height", 144)  # the shards, and the array that is made of them
     if step == "cnn" and parameters.get("network") == "pretrained":
         fixed, each = 200_000_000, 22_000  # checkpoints, and the features of the frozen backbone
     return {"run": fixed + (0 if cached else each * movies), "cache": each * movies if cached else 0}
@@ -149,14 +152,15 @@ def plan_run(
     first: str = "",  # run from this step on, done or not
     last: str = "",  # stop after this step
 ) -> list[dict]:
-    "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when one before it does."
+    "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when it reads what another one will write."
     for option, step in (("--from", first), ("--to", last)):
         check_choice(option, step, ("", *STEPS))
         if step and not is_part(step, parameters):
             raise InputError(f"step {step} is part of a run only with -p reading {STEPS[step].reading}")
-    rows, running, asked, before = [], False, True, read_run(run_dir)["steps"]
+    rows, anew, asked, before = [], set(), True, read_run(run_dir)["steps"]
     for step in (step for step in STEPS if is_part(step, parameters)):
-        running = asked and (running or step == first or _must_run(step, run_dir, parameters))
+        running = asked and (step == first or not anew.isdisjoint(inputs_of(step, parameters)) or _must_run(step, run_dir, parameters))
+        anew |= set(STEPS[step].outputs) if running else set()
         rows.append({"step": step, "does": "run" if running else "nothing, it is done" if asked else "not asked for",
                      "seconds": before.get(step, {}).get("notebook_seconds") if running else None,
                      **(_step_bytes(step, movies, parameters) if running else {"run": 0, "cache": 0})})
@@ -231,18 +235,22 @@ def _write_pages(after, run_dir, step, terminal):
 
 # %% ../../nbs/run/pipeline.ipynb #7adcdfb1
 def _begin(plan):
-    "Note in the record what runs, and with what. What `first` and the steps after it did before no longer counts."
-    names, parameters = list(STEPS), {name: value for name, value in plan.parameters.items() if value != ""}
-    again = names[names.index(plan.first):] if plan.first else ()
+    "Note in the record what runs, and with what. What `first` and the steps that follow from it did before no longer counts."
+    parameters = {name: value for name, value in plan.parameters.items() if value != ""}
+    again = {row["step"] for row in plan.rows if row["does"] == "run"} if plan.first else ()
     update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
                seed=parameters.get("seed", 0), steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
 
 # %% ../../nbs/run/pipeline.ipynb #24679933
-def _run_steps(plan, after):
-    "Execute the steps of the plan; the chain's lock is held."
+def _run_steps(plan, after, cluster):
+    "Execute the steps of the plan, on the cluster where there is one; the chain's lock is held."
     _begin(plan)
+    update_run(plan.run_dir, cluster=cluster)
     terminal = Terminal({row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"})
     try:
+        if cluster:
+            watch = f"; watch them at {cluster['dashboard']}" if cluster["dashboard"] else ""
+            terminal.line("cluster: {workers} workers with {threads} threads at {scheduler}".format(**cluster) + watch)
         for row in plan.rows:
             if row["does"] == "run":
                 _run_step(row["step"], plan.run_dir, plan.parameters, terminal)
@@ -261,7 +269,8 @@ def run_chain(
 ) -> Path:
     "Run every step that has to run, and return the run's folder. Raises a `PosterGenresError` at the first failure."
     with disk_errors(plan.run_dir), locked(plan.run_dir):
+        cluster = check_cluster([plan.run_dir, Path(plan.parameters.get("cache") or plan.run_dir.parent / "cache")])
         if plan.studio:
             demo_archive(**plan.studio, folder=plan.parameters["archive"])
-        _run_steps(plan, after)
+        _run_steps(plan, after, cluster)
     return plan.run_dir

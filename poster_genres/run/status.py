@@ -63,7 +63,8 @@ def runs_lines(
 # %% ../../nbs/run/status.ipynb #d925ccfc
 def _rows(run_dir, table, imdb_id):
     "The rows of the table that are the movie's."
-    rows = read_table(run_dir / f"{table}.parquet")
+    numbered = table == "dataset/index"  # its rows are told by their number, of the others only the movie's are read
+    rows = read_table(run_dir / f"{table}.parquet", None if numbered else [("imdb_id", "=", imdb_id)])
     return list(rows[rows.imdb_id == imdb_id].itertuples())
 
 # %% ../../nbs/run/status.ipynb #2c1e722d

@@ -1,0 +1,40 @@
+"""Work for the tests of a cluster, which its workers import: numbers are doubled, and some numbers bring trouble where a file asks for it."""
+import errno
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def double(numbers, place="", seconds=0.0):
+    "The numbers doubled; what was done is noted in `place`, a file a shard and process. A file `hang`, `die` or `full` there does that to number 13."
+    for trouble in ("hang", "die", "full") if place and 13 in numbers else ():
+        if Path(place, trouble).exists():
+            _trouble(trouble)
+    time.sleep(seconds)
+    if place:
+        Path(place, f"done-{numbers[0]:04}-{os.getpid()}").touch()
+    return {"doubled": np.array(numbers) * 2}
+
+
+def _trouble(kind):
+    if kind == "hang":
+        time.sleep(60)
+    if kind == "die":
+        os._exit(1)
+    if kind == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def blind():
+    "Make this process one that sees no file of another machine."
+    import poster_genres.lib.cluster
+    poster_genres.lib.cluster.stamp = lambda path: ""
+
+
+def old():
+    "Make this process one with an older Pillow."
+    import poster_genres.lib.cluster
+    found = poster_genres.lib.cluster.software() | {"pillow": "9.0"}
+    poster_genres.lib.cluster.software = lambda: found
