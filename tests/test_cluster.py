@@ -161,8 +161,7 @@ def test_lost_scheduler_is_a_line_and_the_next_call_goes_on(tmp_path):
 CALLER = """
     import sys
     from functools import partial
-    from cluster_help import PATHS, Dask, a_cluster, wait_for
-from cluster_work import double
+    from cluster_work import double
     from poster_genres.lib.shards import map_shards
     work = partial(double, place=sys.argv[1], seconds=0.5)
     for shard in map_shards(work, list(range(40)), sys.argv[1] + "/shards", size=4):
