@@ -16,7 +16,7 @@ from PIL import Image
 from poster_genres.combination import Combination, add_words
 from poster_genres.demo.archive import poster_file
 from poster_genres.demo.posters import made_up_movies
-from poster_genres.lib.catalogue import multi_hot
+from poster_genres.lib.genres import multi_hot
 from poster_genres.lib.ngrams import text_features
 from poster_genres.prediction import as_json, find_predictor, predict, shipped_predictor
 from poster_genres.words import fit_text_model
