@@ -325,7 +325,7 @@ def test_a_hundred_files_with_a_count_and_a_button_to_stop(page, posters):
     assert len(by_file(saved(page))) == 100
     page.set_input_files("input[type=file] >> nth=0", hundred)
     page.wait_for_selector("[data-part=stop]:not([hidden])")
-    page.wait_for_function("/^([3-9]|..) of 100/.test(document.querySelector('[data-part=status]').textContent)")
+    page.wait_for_function("/^([3-9]|..) of 100/.test(document.querySelector('[data-part=count]').textContent)")
     page.click("[data-part=stop]")
     finished(page)
     assert "stopped before the other" in page.inner_text("[data-part=status]")
