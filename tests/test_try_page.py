@@ -11,7 +11,7 @@ import browser
 import numpy as np
 import pytest
 from browser import ROOT
-from PIL import Image
+from PIL import Image, ImageOps
 
 from poster_genres.combination import Combination, add_words
 from poster_genres.demo.archive import poster_file
@@ -214,6 +214,34 @@ def test_fifty_files_get_the_answers_of_python(page, posters, odd):
     differences = {name: difference(found[name], answer) for name, answer in expected.items()}
     assert max(differences.values()) <= 0.01, differences
     assert max(share for name, share in differences.items() if name not in {path.name for path in odd}) <= 0.001, differences
+
+
+KINDS = {"usual": {"quality": 80}, "fine": {"quality": 95, "subsampling": 0}, "progressive": {"progressive": True}, "grey": {"mode": "L"},
+         "restarting": {"restart_marker_rows": 2}, "of two by one": {"subsampling": 1}, **{f"turned {turn}": {"turn": turn} for turn in range(2, 9)}}
+
+
+@pytest.mark.slow
+def test_a_jpeg_decoded_smaller_is_that_of_pillow_to_the_bit(page):
+    picture = Image.open(io.BytesIO(poster_file(made_up_movies(1, seed=2)[0]))).resize((205, 307))
+    for name, options in KINDS.items():
+        file, exif, options = io.BytesIO(), Image.Exif(), dict(options)
+        exif[0x0112] = options.pop("turn", 1)
+        picture.convert(options.pop("mode", "RGB")).save(file, "JPEG", exif=exif, **options)
+        for factor in (2, 4, 8):
+            expected = Image.open(file)
+            expected.draft(None, (expected.width // factor, expected.height // factor))
+            expected = np.asarray(ImageOps.exif_transpose(expected).convert("RGB"))
+            found = page.evaluate("""async ([data, factor]) => {
+                const { decodeSmaller } = await import('/try/jpeg.js'), bytes = Uint8Array.from(atob(data), sign => sign.charCodeAt(0));
+                const found = decodeSmaller(bytes, () => factor);
+                return found && [decodeSmaller(bytes.subarray(0, bytes.length / 2), () => factor), found.height, found.width, [...found.pixels]];
+            }""", [base64.b64encode(file.getvalue()).decode(), factor])
+            if name == "of two by one":
+                assert found is None, "left to the browser"
+            else:
+                half, height, width, pixels = found
+                assert half is None, "a file that is cut off is left to the browser, which refuses it"
+                np.testing.assert_array_equal(np.reshape(pixels, (height, width, 4))[..., :3], expected, f"{name} {factor}")
 
 
 @pytest.fixture(scope="module")
