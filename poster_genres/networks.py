@@ -140,8 +140,8 @@ def predict_rows(
     "The network's probabilities, rows x genres."
     if not len(rows):
         return np.zeros((0, model.output_shape[-1]), "float32")
-    return np.concatenate([model.predict_on_batch(images[rows[start:start + batch_size]])
-                           for start in range(0, len(rows), batch_size)])
+    batches = (images[rows[start:start + batch_size]] for start in range(0, len(rows), batch_size))
+    return np.concatenate([model.predict_on_batch(batch)[:len(batch)] for batch in batches])  # several devices would each answer for all
 
 # %% ../nbs/05a_networks.ipynb #b46b02f6
 def multiply_adds(

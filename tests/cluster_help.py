@@ -56,12 +56,6 @@ class Dask:
         with Client(self.address, timeout=30, set_as_default=False) as client:
             return len(client.nthreads())
 
-    def idle(self):
-        "Whether no worker has anything to do."
-        from distributed import Client
-        with Client(self.address, timeout=30, set_as_default=False) as client:
-            return not any(client.processing().values())
-
     def kill(self, *processes, how=signal.SIGKILL):
         "Kill processes; all workers when none is named."
         for process in processes or self.workers:

@@ -8,7 +8,9 @@ import numpy as np
 
 
 def double(numbers, place="", seconds=0.0):
-    "The numbers doubled; what was done is noted in `place`, a file a shard and process. A file `hang`, `die` or `full` there does that to number 13."
+    "The numbers doubled; what was begun and done is noted in `place`, a file a shard and process. A file `hang`, `die` or `full` there does that to number 13."
+    if place:
+        Path(place, f"begun-{numbers[0]:04}-{os.getpid()}").touch()
     for trouble in ("hang", "die", "full") if place and 13 in numbers else ():
         if Path(place, trouble).exists():
             _trouble(trouble)
