@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL = 2
 
 PAGES ?= 100000
 NOTEBOOKS = $(wildcard nbs/lib/*.ipynb nbs/demo/*.ipynb nbs/[0-9i]*.ipynb nbs/run/*.ipynb nbs/guides/*.ipynb)
-.PHONY: help run test test-slow test-notebook test-browser fuzz bench bench-download bench-preprocess browser lab docs example picture export notebooks git-setup lock clean
+.PHONY: help run test test-slow test-notebook test-browser fuzz bench bench-browser bench-download bench-preprocess browser runtime lab docs example picture export notebooks git-setup lock clean
 
 # JupyterLab on this machine alone, which asks no server for news or newer versions
 LAB_OPTIONS = --ip=127.0.0.1 --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly
@@ -43,11 +43,14 @@ bench-download: $(READY)  ## speed, CPU and memory of the download beside img2da
 test-notebook: $(READY)  ## the tests of one notebook: make test-notebook NB=run/pipeline
 	@$(BIN)/nbdev_test --path nbs/$(NB).ipynb --n_workers 0
 
-test-browser: browser $(READY)  ## all tests of reports, site and JupyterLab in Chromium
-	@$(BIN)/python -m pytest tests/test_report_pages.py tests/test_site.py tests/test_lab.py
+test-browser: browser runtime $(READY)  ## all tests of reports, site and JupyterLab in Chromium
+	@$(BIN)/python -m pytest tests/test_report_pages.py tests/test_site.py tests/test_try_page.py tests/test_lab.py
 
 browser: $(READY)  ## Chromium (Debian's) and axe-core for the browser tests, where they are missing
 	@sh tests/browser_tools/install.sh $(BIN)
+
+bench-browser: browser docs  ## speed of the page that names genres in the browser; its small print shows the figures
+	@$(BIN)/python benchmarks/try_page.py
 
 bench-preprocess: $(READY)  ## pixels beside the original's way: speed, workers, memory; ARCHIVE=a folder of real posters
 	@$(BIN)/python benchmarks/preprocess.py speed $(ARCHIVE)
@@ -58,7 +61,10 @@ lab: $(READY)  ## read and edit the notebooks in JupyterLab
 	@mkdir -p .venv/share/jupyter/lab/settings && echo '$(LAB_SETTINGS)' > .venv/share/jupyter/lab/settings/overrides.json
 	@cd nbs && $(abspath $(BIN))/jupyter lab $(LAB_OPTIONS) $$([ "$$(id -u)" != 0 ] || echo --allow-root) index.ipynb
 
-docs: $(READY)  ## the documentation, built offline into _docs/
+runtime: $(READY)  ## LiteRT.js (by npm) for the site's page that names genres in the browser, where it is missing
+	@sh docs/try/runtime/install.sh $(BIN)
+
+docs: runtime $(READY)  ## the documentation, built offline into _docs/
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python docs/build.py
 
 example: $(READY)  ## run the demo and keep its report as outputs/example/, the one that is committed
@@ -67,8 +73,8 @@ example: $(READY)  ## run the demo and keep its report as outputs/example/, the 
 	@cp outputs/demo/evaluation/surest_right.jpg nbs/images/surest.jpg
 	@du -sk outputs/example | awk '{ if ($$1 > 4000) { print "outputs/example is " $$1 " KB: expected at most 4000"; exit 1 } }'
 
-picture: browser $(READY)  ## the picture of a report in the README, from outputs/example/
-	@$(BIN)/python docs/picture.py outputs/example/index.html nbs/images/report.png
+picture: browser docs  ## the README's pictures of a report (from outputs/example/) and of the page in the browser
+	@$(BIN)/python docs/picture.py outputs/example/index.html _docs nbs/images
 
 export: $(READY)  ## notebooks -> poster_genres/, README.md, and clean notebooks
 	@$(BIN)/nbdev_export

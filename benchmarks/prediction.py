@@ -38,8 +38,8 @@ def main(folder, count=512, turns=5):
     files, ours = [file.path for file in poster_files([folder])[:int(count)]], find_predictor()
     other = ours._replace(ask=one_interpreter(shipped_predictor()))
     ways = {
-        "one interpreter, a thread a core": lambda: list(predict(files, other)),
-        "an interpreter a core": lambda: list(predict(files, ours)),
+        "one interpreter, a thread a core": lambda: list(predict(files, other, words=False)),
+        "an interpreter a core": lambda: list(predict(files, ours, words=False)),
         "decoding alone": lambda: [pixels(path, *ours.size[::-1], ours.fit) for path in files],
     }
     images = np.stack([pixels(path, *ours.size[::-1], ours.fit) for path in files[:64]])

@@ -3,6 +3,7 @@
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs (no history of those trained on an accelerator)
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
     python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
+    python benchmarks/results.py probe RUN              the same for a linear probe of the backbone, as it comes, of a run of `pretrained`
     python benchmarks/results.py thresholds RUN         ways to choose them, judged on training posters of a run of `pretrained`
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
     python benchmarks/results.py ways RUN               picture, words, poster, and poster and title of an evaluated run with words
@@ -24,7 +25,7 @@ import pandas as pd
 from scipy.special import expit
 from tqdm import tqdm
 
-from poster_genres.cnn import Batches, build_network, checked_recipe, standardize, train
+from poster_genres.cnn import Batches, build_network, checked_recipe, frozen_features, standardize, train
 from poster_genres.lib.calibration import choose_platt, load_predictor, logistic_regression
 from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
@@ -173,6 +174,15 @@ def with_share(run, share):
     return other
 
 
+def curve_scores(truth, y_prob, draws):
+    "Three scores with their intervals."
+    row = {}
+    for name, score in (("hits_at_3", hits_at_k), ("mean_average_precision", mean_average_precision), ("log_loss", log_loss)):
+        value = float(score(truth, y_prob))
+        row |= dict(zip((name, f"{name} low", f"{name} high"), (value, *interval(value, score(truth, y_prob, draws), best_possible(name, truth)))))
+    return row
+
+
 def curve(run):
     "One row a share of the training posters: the scores of the run's network on validation when it learns from no more."
     run = Path(run)
@@ -184,13 +194,26 @@ def curve(run):
         if share < 1:
             train(other := with_share(run, share), **step["made_from"]["parameters"])
         row = {"network": step["network"], "posters": len(read_dataset(other).rows("train"))}
-        said = answers(other, dataset)
-        for name, score in (("hits_at_3", hits_at_k), ("mean_average_precision", mean_average_precision), ("log_loss", log_loss)):
-            value = float(score(truth, said))
-            low, high = interval(value, score(truth, said, draws), best_possible(name, truth))
-            row |= {name: value, f"{name} low": low, f"{name} high": high}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+        rows.append(row | curve_scores(truth, answers(other, dataset), draws))
+        print(json.dumps(rows[-1]), flush=True)
+    save(pd.DataFrame(rows), "curve")
+
+
+def probe(run):
+    "One row a number of training posters: the scores on validation of logistic regressions on the features of the backbone as it comes."
+    run, dataset = Path(run), read_dataset(run)
+    model = build_network(dataset, checked_recipe("pretrained"))
+    found = frozen_features(model, dataset, run / "probe.npz", "as it comes")
+    train, truth = dataset.rows("train"), dataset.genres[dataset.rows("validation")]
+    draws, order = bootstrap_weights(len(truth), 1000), np.argsort([draw(imdb_id, "share") for imdb_id in dataset.index.imdb_id.iloc[train]])
+    rows = others("curve", "network", ["linear probe"]).to_dict("records")
+    for posters in (1705, 3467, 6750, len(train)):
+        known = found["plain"][order[:posters]].astype("float32")
+        mean, deviation = standardize(known)
+        kernel, bias = logistic_regression(known, dataset.genres[train[order[:posters]]], np.ones(len(known)), 0.3)
+        y_prob = expit((found["validation"].astype("float32") - mean) / deviation @ kernel + bias)
+        rows.append({"network": "linear probe", "posters": posters} | curve_scores(truth, y_prob, draws))
+        print(json.dumps(rows[-1]), flush=True)
     save(pd.DataFrame(rows), "curve")
 
 
@@ -291,6 +314,6 @@ def speed(run, archive):
 
 
 if __name__ == "__main__":
-    {"networks": networks, "choices": lambda runs: choices(*runs), "curve": lambda runs: curve(*runs),
+    {"networks": networks, "choices": lambda runs: choices(*runs), "curve": lambda runs: curve(*runs), "probe": lambda runs: probe(*runs),
      "thresholds": lambda runs: thresholds(*runs), "ways": lambda runs: ways(*runs), "groups": lambda words: groups(*words),
      "pace": pace, "speed": lambda words: speed(*words)}[sys.argv[1]](sys.argv[2:])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
 from poster_genres.combination import add_words, load_words
@@ -120,6 +121,47 @@ def save_int8(predictor, path, posters):
     return Path(path)
 
 
+def levels_of(graph, named):
+    "The last layer's operation; and for each tensor that it averages over places, the first column of its weights for mean and for spread."
+    maker = {index: operator for operator in graph.operators for index in operator.outputs}
+    kind = lambda operator: named[operator.opcodeIndex]
+    last = maker[maker[graph.outputs[0]].inputs[0]]
+    if kind(last) != schema.BuiltinOperator.FULLY_CONNECTED:
+        raise StepError(f"no heat maps: expected a fully connected last layer, found operation {kind(last)}")
+    levels, column, waiting = {}, 0, [last.inputs[0]]
+    while waiting:
+        index = waiting.pop(0)
+        operator = maker[index]
+        if kind(operator) in (schema.BuiltinOperator.CONCATENATION, schema.BuiltinOperator.RESHAPE):
+            waiting[:0] = operator.inputs if kind(operator) == schema.BuiltinOperator.CONCATENATION else operator.inputs[:1]
+            continue
+        places = operator.inputs[0]
+        above = maker[places] if kind(maker[places]) == schema.BuiltinOperator.SUB else None  # ReLU(places - mean): half the mean deviation
+        if kind(operator) != schema.BuiltinOperator.MEAN or above and above.builtinOptions.fusedActivationFunction != schema.ActivationFunctionType.RELU:
+            raise StepError(f"no heat maps: the last layer has an input that is no mean over places (operation {kind(operator)})")
+        levels.setdefault(int(above.inputs[0] if above else places), {})["spread" if above else "mean"] = column
+        column += int(graph.tensors[index].shape[-1])
+    return last, levels
+
+
+def add_explanation(path):
+    """Say in `explain.json` inside a LiteRT file which of its tensors the last layer averages and where its weights are; return `path`.
+
+    A heat map is the sum of what each place adds to a logit, see docs/try/heat.js. The network itself stays as it is, to the bit.
+    """
+    data = Path(path).read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    graph = model.subgraphs[0]
+    last, levels = levels_of(graph, [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes])
+    weights, bias = (data.index(model.buffers[graph.tensors[index].buffer].data.tobytes()) for index in last.inputs[1:])
+    known = {"levels": [{"tensor": index, "shape": graph.tensors[index].shape[1:].tolist(), **rows} for index, rows in levels.items()],
+             "features": int(graph.tensors[last.inputs[1]].shape[1]), "weights": weights, "bias": bias}
+    with zipfile.ZipFile(path, "a") as archive:
+        if "explain.json" not in archive.namelist():
+            archive.writestr(zipfile.ZipInfo("explain.json"), json.dumps(known))
+    return Path(path)
+
+
 def file_score(path, dataset, rows):
     "The mean average precision of a LiteRT file on these rows; for a file of another size they are resized, so it may score less than it could."
     predictor, images = lite_predictor(path), dataset.images[rows]
@@ -218,7 +260,7 @@ def main(run):
     if words := load_words(Path(run, "evaluation", "predictor.keras")):
         add_words(file[1], *words)
     card = model_card(dataset, record, scores, predictor, file)
-    shutil.copyfile(file[1], shipped)
+    shutil.copyfile(add_explanation(file[1]), shipped)
     (shipped.parent / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     print(f"{shipped}: {file[0]}")
 

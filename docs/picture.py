@@ -1,4 +1,7 @@
-"""A picture of the top of a page, for the README: python docs/picture.py PAGE.html PICTURE.png"""
+"""The pictures of pages in the README: python docs/picture.py REPORT.html SITE FOLDER
+
+report.png is the top of a report's front page, try.jpg the site's page that names genres in the browser, with an example and a heat map.
+"""
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -7,12 +10,25 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from browser import browsing  # noqa: E402
+from browser import browsing, served  # noqa: E402
 
-page_file, picture = map(Path, sys.argv[1:])
-with browsing() as browser:
+
+def shot(page, picture, **options):
+    "Save what is seen of the page."
+    Image.open(BytesIO(page.screenshot())).convert("RGB").save(picture, optimize=True, **options)
+    print(f"{picture}: {picture.stat().st_size // 1000} KB")
+
+
+report, site, folder = map(Path, sys.argv[1:])
+with browsing() as browser, served(site) as address:
     page = browser.new_page(viewport={"width": 1200, "height": 960}, color_scheme="light")
-    page.goto(page_file.resolve().as_uri())
-    shot = Image.open(BytesIO(page.screenshot())).convert("RGB")
-shot.save(picture, optimize=True)
-print(f"{picture}: {picture.stat().st_size // 1000} KB")
+    page.goto(report.resolve().as_uri())
+    shot(page, folder / "report.png")
+    page = browser.new_page(viewport={"width": 1100, "height": 900}, color_scheme="light")
+    page.goto(f"{address}/try.html")
+    page.click("button[data-example] >> nth=1")
+    page.wait_for_selector("[data-part=said]:has-text('%')", timeout=120_000)
+    page.click("button.where >> nth=0")
+    page.wait_for_selector("canvas:not([hidden])", timeout=60_000)
+    page.evaluate("document.activeElement.blur(); document.querySelector('#try').scrollIntoView(); scrollBy(0, -70)")
+    shot(page, folder / "try.jpg", quality=82)

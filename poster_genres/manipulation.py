@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'PHASH_DISTANCE', 'PARTS', 'ENOUGH', 'BALANCES', 'VOCABULARIES', 'Wanted', 'exclusions', 'attrition',
-           'clean', 'co_occurrence', 'near_duplicates', 'part_of', 'parts', 'read_train_only', 'genre_shares',
-           'too_few', 'repeat_rare', 'weigh_rare', 'balanced', 'train_only_counts', 'manipulate']
+           'clean', 'near_duplicates', 'part_of', 'parts', 'read_train_only', 'too_few', 'repeat_rare', 'weigh_rare',
+           'balanced', 'train_only_counts', 'manipulate']
 
 # %% ../nbs/03_manipulation.ipynb #36c6c4cb
 import hashlib
@@ -108,21 +108,6 @@ def _ranks(ids):
     order = sorted(range(len(ids)), key=lambda row: (number[row], ids.iloc[row]))
     return np.argsort(order)
 
-# %% ../nbs/03_manipulation.ipynb #12425413
-def co_occurrence(
-    genres: list[list[str]],  # the genres of each movie
-    repeats: list[int] | None = None,  # how often each movie comes; default: once
-    most: int = 30,  # so many genres at most, the most frequent ones
-) -> pd.DataFrame:
-    "For each genre (a row) the share of its movies that also have another one (a column); its own share is missing."
-    frequent = set(count_genres(genres).nlargest(most).index)
-    names = [name for name in genre_names(genres) if name in frequent]
-    hot = multi_hot(genres, names).astype(float)
-    together = hot.T @ (hot if repeats is None else hot * np.asarray(repeats, float)[:, None])
-    shares = together / together.diagonal()[:, None]
-    np.fill_diagonal(shares, np.nan)
-    return pd.DataFrame(shares, names, names)
-
 # %% ../nbs/03_manipulation.ipynb #418a35c5
 PHASH_DISTANCE = 6  # of 64 bits; other pictures differ in about 32
 
@@ -217,15 +202,6 @@ def read_train_only(
 
 # %% ../nbs/03_manipulation.ipynb #3fefdac9
 ENOUGH = 10  # movies that a genre needs in a part to be scored there
-
-
-def genre_shares(
-    sample: pd.DataFrame,  # movies with their `genres` and `part`
-) -> pd.DataFrame:
-    "The share of each part's movies that have each genre: a row for each genre, a column for each part."
-    parts = [part for part in (*PARTS, "unseen") if part in set(sample.part)]
-    shares = {part: count_genres(sample.genres[sample.part == part]) / (sample.part == part).sum() for part in parts}
-    return pd.DataFrame(shares).reindex(genre_names(sample.genres)).fillna(0.0)
 
 
 def too_few(

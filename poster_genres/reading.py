@@ -134,12 +134,13 @@ def readings_folder(
 @step("reading", beside=("workers", "seed"))
 def read_sample(
     run_dir: str | Path,  # the run's folder, with sample.parquet
-    reading: str = "none",  # one of `READINGS`: only words are read on posters, otherwise the table stays empty
-    workers: int = 0,  # 0 to 256: as in `map_posters`
-    seed: int = 0,  # 0 or more: all steps know it; nothing in this one is random
+    reading: str = "none",  # none | words | title: whether words speak beside the picture; words are read on the posters, titles come from the catalogue
+    workers: int = 0,  # 0 to 256: processes that read, each with one thread; 0: one a core, none for a few posters
+    seed: int = 0,  # 0 to 4294967295: all steps know it; this one draws nothing at random
 ) -> dict:
-    "Write `words.parquet` and return counts. Raises `InputError` for a bad parameter, or when the extra is not installed."
+    "Write `words.parquet` and return counts; only with `words` there is something in it. Raises `InputError` for a bad parameter, or when the extra is not installed."
     check_number("workers", workers, 0, 256, whole=True)
+    check_number("seed", seed, 0, 2**32 - 1, whole=True)
     if check_choice("reading", reading, READINGS) != "words":
         write_words([], Path(run_dir, "words.parquet"))
         return {"in": 0, "out": 0}

@@ -41,7 +41,7 @@ def answers(done):
 
 
 def test_every_format_is_answered_and_what_is_none_is_named(cli, posters):
-    done = cli("predict", "--json", posters, posters / "notes.txt", posters / "gone.jpg")
+    done = cli("predict", "--no-words", "--json", posters, posters / "notes.txt", posters / "gone.jpg")
     assert done.returncode == 1 and done.stderr.startswith("poster-genres: 2 of ") and done.stderr.count("\n") == 1
     found = answers(done)
     assert [name for name, answer in found.items() if "error" in answer] == ["notes.txt", "gone.jpg"], "after the good ones"
@@ -78,7 +78,7 @@ def test_what_cannot_be_opened_hides_nothing(cli, posters, tmp_path):
     for path in (tmp_path / "closed.jpg", tmp_path / "locked"):
         path.chmod(0)
     try:
-        done = cli("predict", tmp_path, tmp_path / "locked" / "inside.jpg")
+        done = cli("predict", "--no-words", tmp_path, tmp_path / "locked" / "inside.jpg")
     finally:
         (tmp_path / "locked").chmod(0o700)
     assert done.stdout.count("%") >= 10 and "\x1b" not in done.stdout and "new line" in done.stdout and "Traceback" not in done.stderr
@@ -91,10 +91,10 @@ def test_any_image_is_taken_whatever_its_name(posters, tmp_path):
     kinds = {"JPEG": "a.mpo", "PNG": "b.txt", "WEBP": "c", "TIFF": "d.jpg"}
     for kind, name in kinds.items():
         picture.save(tmp_path / name, kind)
-    assert [Path(answer["file"]).name for answer in predict(tmp_path) if "genres" in answer] == sorted(kinds.values())
+    assert [Path(answer["file"]).name for answer in predict(tmp_path, words=False) if "genres" in answer] == sorted(kinds.values())
     if features.check("avif"):
         picture.save(tmp_path / "e.avif")
-        assert all("genres" in answer or "avif" in str(answer) for answer in predict(tmp_path))
+        assert all("genres" in answer or "avif" in str(answer) for answer in predict(tmp_path, words=False))
 
 
 def test_who_asks_about_a_poster_waits_for_no_chain(posters):
@@ -152,7 +152,7 @@ def test_the_readme_shows_what_the_shipped_network_says(tmp_path):
 
 
 def test_an_old_terminal_an_odd_name_and_a_reader_who_has_seen_enough(posters, tmp_path):
-    program, old = [sys.executable, "-m", "poster_genres.run.cli", "predict"], os.environ | {"PYTHONIOENCODING": "cp1252"}
+    program, old = [sys.executable, "-m", "poster_genres.run.cli", "predict", "--no-words"], os.environ | {"PYTHONIOENCODING": "cp1252"}
     odd = tmp_path / os.fsdecode(b"\xe9t\xe9.jpg")
     try:
         odd.write_bytes((posters / "plain.jpg").read_bytes())
@@ -175,5 +175,5 @@ def test_an_old_terminal_an_odd_name_and_a_reader_who_has_seen_enough(posters, t
 def test_a_folder_of_a_thousand(cli, posters, tmp_path):
     for number in range(1000):
         (tmp_path / f"{number:04}.jpg").write_bytes((posters / "plain.jpg").read_bytes())
-    done = cli("predict", "--json", tmp_path)
+    done = cli("predict", "--no-words", "--json", tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1000

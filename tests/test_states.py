@@ -167,6 +167,14 @@ def test_name_that_is_no_text(tmp_path):
     assert "UTF-8" in assert_one_line(["run", "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"), "--dry-run"], statuses=[2])
 
 
+def test_step_runs_when_it_reads_what_another_one_will_write(tmp_path, monkeypatch):
+    "Reading posters anew changes the evaluation, and leaves the trained network as it is."
+    from poster_genres.run import pipeline
+    monkeypatch.setattr(pipeline, "_must_run", lambda step, *words: step == "reading")
+    runs = lambda **options: [row["step"] for row in plan_run(tmp_path / "run", {"reading": "words"}, 3, **options) if row["does"] == "run"]
+    assert runs() == ["reading", "evaluation"] and runs(first="manipulation") == list(ALL_STEPS)[2:] and runs(last="cnn") == ["reading"]
+
+
 def test_page_that_cannot_be_written_leaves_a_run_that_can_go_on(tmp_path, monkeypatch, capsys):
     from poster_genres.run import pipeline
     monkeypatch.delenv("POSTER_GENRES_STRICT", raising=False)

@@ -1,9 +1,11 @@
 """From catalogue to sample: nothing vanishes, nothing leaks, and the real catalogues give the known counts."""
 import ast
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from poster_genres.lib.archives import find_posters, scan_posters
+from poster_genres.lib.archives import find_posters, open_archive, scan_posters
 
 from poster_genres.lib.catalogue import count_reasons, read_catalogue
 
@@ -116,6 +118,7 @@ LAYOUTS = {
     "OMDb": lambda: table_of({"Title": usual["title"], "Year": usual["year"], "Genre": lambda i, t, g, y: ", ".join(g), "Poster": lambda *_: "N/A", "imdbID": usual["imdb_id"]}),
     "MM-IMDb and other JSON": lambda: json.dumps([{"imdb_id": i, "title": t, "genres": g, "year": y} for i, t, g, y in ROWS]),
     "JSON by id": lambda: json.dumps({i: {"title": t, "genres": g, "year": y} for i, t, g, y in ROWS}),
+    "JSON by column": lambda: pd.DataFrame(ROWS, columns=["imdb_id", "title", "genres", "year"]).astype(object).to_json(),
     "JSON lines": lambda: "\n".join(json.dumps({"id": i, "name": t, "genres": [{"name": name} for name in g], "year": y}) for i, t, g, y in ROWS),
     "one column a genre": lambda: table_of({"Id": usual["imdb_id"], "title": usual["title"], "year": usual["year"], **{name: lambda i, t, g, y, name=name: int(name in g) for name in GENRES}}),
     "numpy's lists": lambda: table_of(usual | {"genres": lambda i, t, g, y: str(np.array(g))}),
@@ -140,6 +143,36 @@ def test_layout_is_read(tmp_path, name):
     assert [sorted({"Sci-Fi": "Science Fiction"}.get(name, name) for name in names) for names in used.genres] == [sorted(row[2]) for row in ROWS]
     assert [None if pd.isna(year) else int(year) for year in used.year] == [row[3] for row in ROWS]
     assert understood.kind == "imdb" and len(understood.lines()) == 2 and understood.rows - understood.used == ("twice" in name)
+
+
+def test_original_titles_and_told_columns_of_any_format(tmp_path):
+    rows = pd.DataFrame([["tt0040321", "The Paper Moon", "La luna de papel", "Drama"], ["tt0040322", "Harbour", None, "War"]], columns=["nr", "name", "native", "kind"])
+    rows.to_parquet(tmp_path / "any.parquet"), rows.to_csv(tmp_path / "any.csv"), rows.to_json(tmp_path / "any.json", orient="records")
+    for path in tmp_path.iterdir():
+        table = read_catalogue(path, "id=nr,genres=kind,title=name,original_title=native")
+        assert list(table.title) == ["The Paper Moon", "Harbour"] and list(table.original_title) == ["La luna de papel", None], path.name
+        with pytest.raises(InputError, match="no column for genres among .*native.*--columns id="):
+            read_catalogue(path)
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress])
+def test_what_unpacks_without_end_is_refused(tmp_path, packed):
+    (tmp_path / "any").write_bytes(packed(b"imdb_id,title,genres\n" + b"x" * 70_000_000))
+    with pytest.raises(InputError, match="any unpacks to more than a hundred times its size"):
+        read_catalogue(tmp_path / "any")
+
+
+def test_posters_tell_which_ids_they_carry(tmp_path):
+    "A table with IMDb's and TMDB's ids: the posters' names decide, and what is not used has a reason."
+    (tmp_path / "any.csv").write_text("id,imdb_id,title,genres\n" + "".join(f"{n},tt{n + 7000:07},A,War\n" for n in range(862, 872)))
+    (tmp_path / "posters").mkdir()
+    for name in ("862.jpg", "863.png", "864.jpg", "1.jpg", "864 (1).jpg", "notes.txt"):
+        (tmp_path / "posters" / name).touch()
+    found = open_archive(tmp_path)
+    assert found.movies.attrs["understood"].kind == "number" and set(found.posters) == {"862", "863", "864", "1"}
+    assert {path.name: reason for path, reason in found.unused} == {"1.jpg": "no row of the catalogue has its id", "864 (1).jpg": "of the same movie: 864.jpg",
+                                                                   "notes.txt": "has no ending of an image"}
+    assert "3 of 10 movies have a poster in the archive; without one is 865" in found.lines() and "'notes.txt' (has no ending of an image)" in found.lines()[-1]
 
 
 def test_zip_and_parquet_are_read(tmp_path):

@@ -102,7 +102,7 @@ def _no_folder(archive):
     return (f"archive {archive} {'is no folder' if Path(archive).exists() else 'does not exist'}: expected a folder with a catalogue and posters "
             "(unpack it, if it is a zip file)")
 
-# %% ../../nbs/lib/archives.ipynb #941abff1
+# %% ../../nbs/lib/archives.ipynb #8e603049
 def find_posters(
     archive: str | Path,  # the archive's folder
     posters: str = "",  # as in `scan_posters`
@@ -111,7 +111,7 @@ def find_posters(
     "The path of each movie's poster in the archive, by id. Raises `InputError` when it has none."
     found = scan_posters(archive, posters, kind)
     if not found.files:
-        seen = f", but {found.unused[0][0].name!r}: {found.unused[0][1]}" if found.unused else ""
+        seen = f" ({found.unused[0][0].name!r} is not used: {found.unused[0][1]})" if found.unused else ""
         raise InputError(f"archive {archive} has no posters: the catalogue's ids are {KINDS[kind]}, so expected were files such as "
                          f"{Path(archive, posters or 'posters', _EXAMPLES[kind])}.jpg{seen}; name the files by these ids, or tell another column with --columns id=...")
     return found.files
@@ -166,7 +166,7 @@ def find_catalogue(
         return scan
     raise InputError(f"archive {archive} holds no catalogue: expected {' or '.join(USUAL_NAMES)}, another table, or a folder of posters for each genre")
 
-# %% ../../nbs/lib/archives.ipynb #44422163
+# %% ../../nbs/lib/archives.ipynb #f2a44805
 class Archive(NamedTuple):
     "The movies of a catalogue and their posters."
     movies: pd.DataFrame  # what `read_catalogue` returns
@@ -186,10 +186,10 @@ class Archive(NamedTuple):
         kinds = Counter(reason.split(":")[0] for _, reason in self.unused)
         examples = {reason.split(":")[0]: path.name for path, reason in self.unused[::-1]}
         if kinds:
-            told.append("files that are not used: " + ", ".join(f"{count:,} {kind} (such as {examples[kind][:60]!r})" for kind, count in kinds.most_common()))
+            told.append("files that are not used: " + ", ".join(f"{count:,} such as {examples[kind][:60]!r} ({kind})" for kind, count in kinds.most_common()))
         return told
 
-# %% ../../nbs/lib/archives.ipynb #0739909f
+# %% ../../nbs/lib/archives.ipynb #8b1b6f7f
 def open_archive(
     archive: str | Path = "",  # the archive's folder; empty: a catalogue alone
     catalogue: str | Path = "",  # as in `find_catalogue`
@@ -200,11 +200,11 @@ def open_archive(
     path = find_catalogue(archive, catalogue)
     if path.is_dir():
         return _genre_archive(path)
-    first = _together(read_catalogue(path, columns), archive, posters)
+    first = _together(path, columns, archive, posters)
     if first.posters is None or _share(first) >= 0.5:
         return first
     others = (",".join([*(told for told in columns.split(",") if told and not told.strip().startswith("id=")), f"id={name}"]) for name in first.movies.attrs["understood"].other_ids if "," not in name)
-    best = max([first, *(_together(read_catalogue(path, other), archive, posters) for other in others)], key=_share)
+    best = max([first, *(_together(path, other, archive, posters) for other in others)], key=_share)
     if not best.posters:
         find_posters(archive, posters, first.movies.attrs["understood"].kind)  # says why
     return best
@@ -214,14 +214,16 @@ def _share(archive):
     "The share of the posters that belong to a movie."
     return archive.movies.imdb_id.isin(set(archive.posters)).sum() / max(1, len(archive.posters))
 
-# %% ../../nbs/lib/archives.ipynb #74b40be9
-def _together(movies, archive, posters):
-    "The `Archive` of these movies."
+# %% ../../nbs/lib/archives.ipynb #fcada67c
+def _together(catalogue, columns, archive, posters):
+    "The `Archive` of the movies in this catalogue."
+    movies = read_catalogue(catalogue, columns)
     if not archive:
         return Archive(movies, None, [])
     files, unused = scan_posters(archive, posters, movies.attrs["understood"].kind)
     used = set(movies.imdb_id[movies.reason.isna()])
     rejected = dict(zip(movies.imdb_id[movies.reason.notna()], movies.reason.dropna()))
+    unused = [(path, reason) for path, reason in unused if path not in (Path(catalogue), Path(archive, "studio.json"))]
     return Archive(movies, files, unused + [(path, f"its movie is rejected: {rejected[imdb_id]}" if imdb_id in rejected else "no row of the catalogue has its id")
                                             for imdb_id, path in files.items() if imdb_id not in used])
 

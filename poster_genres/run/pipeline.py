@@ -23,8 +23,8 @@ import nbformat
 from ..demo.archive import demo_archive
 from ..lib.archives import open_archive
 from ..lib.cluster import check_cluster
-from ..lib.runs import (STEPS, InputError, PosterGenresError, check_choice, disk_errors, is_done, is_part, locked, notebooks_folder, outputs_folder,
-                                    read_run, reason, run_states, update_run)
+from ..lib.runs import (STEPS, InputError, PosterGenresError, check_choice, disk_errors, inputs_of, is_done, is_part, locked,
+                                    notebooks_folder, outputs_folder, read_run, reason, run_states, update_run)
 from .execution import KEEP_MEMORY, Terminal, execute_notebook, is_strict, without_tests
 from .settings import check_parameters, notebook_parameters, read_profile
 from ..scraping import check_overlap
@@ -152,14 +152,15 @@ def plan_run(
     first: str = "",  # run from this step on, done or not
     last: str = "",  # stop after this step
 ) -> list[dict]:
-    "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when one before it does."
+    "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when it reads what another one will write."
     for option, step in (("--from", first), ("--to", last)):
         check_choice(option, step, ("", *STEPS))
         if step and not is_part(step, parameters):
             raise InputError(f"step {step} is part of a run only with -p reading {STEPS[step].reading}")
-    rows, running, asked, before = [], False, True, read_run(run_dir)["steps"]
+    rows, anew, asked, before = [], set(), True, read_run(run_dir)["steps"]
     for step in (step for step in STEPS if is_part(step, parameters)):
-        running = asked and (running or step == first or _must_run(step, run_dir, parameters))
+        running = asked and (step == first or not anew.isdisjoint(inputs_of(step, parameters)) or _must_run(step, run_dir, parameters))
+        anew |= set(STEPS[step].outputs) if running else set()
         rows.append({"step": step, "does": "run" if running else "nothing, it is done" if asked else "not asked for",
                      "seconds": before.get(step, {}).get("notebook_seconds") if running else None,
                      **(_step_bytes(step, movies, parameters) if running else {"run": 0, "cache": 0})})
@@ -234,9 +235,9 @@ def _write_pages(after, run_dir, step, terminal):
 
 # %% ../../nbs/run/pipeline.ipynb #7adcdfb1
 def _begin(plan):
-    "Note in the record what runs, and with what. What `first` and the steps after it did before no longer counts."
-    names, parameters = list(STEPS), {name: value for name, value in plan.parameters.items() if value != ""}
-    again = names[names.index(plan.first):] if plan.first else ()
+    "Note in the record what runs, and with what. What `first` and the steps that follow from it did before no longer counts."
+    parameters = {name: value for name, value in plan.parameters.items() if value != ""}
+    again = {row["step"] for row in plan.rows if row["does"] == "run"} if plan.first else ()
     update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
                seed=parameters.get("seed", 0), steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
 
