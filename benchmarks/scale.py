@@ -5,7 +5,8 @@
     python benchmarks/scale.py rows [--rows N]                 time and memory of steps 1 and 3 at a quarter, a half and all of N rows
     python benchmarks/scale.py archive DIR [--rows N]          writes a made-up catalogue, and posters for a tenth of its movies, to run on
 
-ARCHIVE is a folder with posters/. Ratios are taken within a round, so that a busy machine disturbs them little.
+ARCHIVE is a folder with posters/. Ratios are taken within a round, so that a busy machine
+disturbs them less; CPU seconds count those of all processes, the scheduler's as well.
 """
 import argparse
 import csv
@@ -23,6 +24,7 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
+import psutil
 from PIL import Image
 
 from poster_genres.lib.genres import MAPPINGS
@@ -62,14 +64,21 @@ def named(address):
         del os.environ[ADDRESS]
 
 
+def cpu_seconds():
+    "What this process has used, and all that it has started, those that have ended included."
+    used = lambda process: sum(process.cpu_times()[:2])
+    live = sum(used(child) for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE)
+    return time.process_time() + live + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
 def speed(shards, posters, size):
-    "Posters a second once the first quarter is done, in which workers start and load what they need."
-    done, warm, began = 0, 0, 0.0
+    "Posters a second, and CPU seconds a poster, once the first quarter is done, in which workers start and load what they need."
+    done, warm, began, cpu = 0, 0, 0.0, 0.0
     for _ in shards:
         done += size
         if not warm and done >= posters / 4:
-            warm, began = done, time.perf_counter()
-    return (posters - warm) / (time.perf_counter() - began)
+            warm, began, cpu = done, time.perf_counter(), cpu_seconds()
+    return (posters - warm) / (time.perf_counter() - began), (cpu_seconds() - cpu) / (posters - warm)
 
 
 def read_with(paths, processes):
@@ -96,11 +105,14 @@ def workers(archive, posters, rounds=3):
                 for way, (address, processes) in order[start % 3:] + order[:start % 3]:
                     with named(address):
                         found[way].append(work(chosen, processes))
-                    print(f"  {name}, round {start + 1}, {way}: {found[way][-1]:.1f} posters/s, load {os.getloadavg()[0]:.1f}", flush=True)
-            ratio = lambda a, b: [x / y for x, y in zip(found[a], found[b])]
+                    print(f"  {name}, round {start + 1}, {way}: {found[way][-1][0]:.2f} posters/s, {1000 * found[way][-1][1]:.1f} ms of CPU a poster, "
+                          f"load {os.getloadavg()[0]:.1f}", flush=True)
             for a, b in (("two Dask workers", "one Dask worker"), ("pool of two", "two Dask workers")):
-                print(f"{name}: {a} {median(found[a]):.1f} posters/s, {b} {median(found[b]):.1f}: {median(ratio(a, b)):.2f} times "
-                      f"({min(ratio(a, b)):.2f} to {max(ratio(a, b)):.2f})", flush=True)
+                for column, unit in enumerate(("posters/s", "CPU seconds a poster")):
+                    first, second = ([values[column] for values in found[way]] for way in (a, b))
+                    ratios = [x / y for x, y in zip(first, second)]
+                    print(f"{name}: {a} {median(first):.4g} {unit}, {b} {median(second):.4g}: {median(ratios):.2f} times "
+                          f"({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
 
 
 # ---- memory ----

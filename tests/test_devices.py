@@ -18,14 +18,15 @@ TRAIN = """
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-    def without_dropout(*words, **options):
-        model = networks.compact(*words, **options)
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.Dropout):
-                layer.rate = 0.0
-        return model
+    def small(shape, prior, scaling):
+        poster = keras.Input(shape)
+        tensor = keras.layers.Rescaling(1 / 127.5, offset=-1)(poster)
+        for filters in (8, 16):
+            tensor = keras.layers.Conv2D(filters, 3, strides=3, use_bias=False)(tensor)
+            tensor = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.9)(tensor))
+        return keras.Model(poster, keras.layers.Dense(len(prior), activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(tensor)), name="small")
 
-    recipe, found = networks.RECIPES["compact"]._replace(build=without_dropout, epochs=3, patience=0), {}
+    recipe, found = networks.RECIPES["compact"]._replace(build=small, epochs=3, patience=0), {}
     made = {"inputs": {}, "source": "", "parameters": {"seed": 0, "scaling": "bytes", "backbone": ""}}
     dataset = read_dataset(sys.argv[1])
     for count in (1, 2):
