@@ -51,9 +51,13 @@ def notebooks_of(only):
     return {name: read() for name, read in readers.items() if name in only or not only}
 
 
-def page_name(file, about):
-    "The name of a notebook's page."
-    return about.get("output-file") or re.sub(r"^\d+[a-z]*_", "", Path(file).stem) + ".html"
+def page_names(read):
+    "The name of each page, all in one folder: a guide with the name of a module, whose page nbdev's links lead to, gets its folder in front."
+    found = {}
+    for file in sorted(read, key=lambda file: (file.startswith("guides/"), file)):
+        name = read[file][1].get("output-file") or re.sub(r"^\d+[a-z]*_", "", Path(file).stem) + ".html"
+        found[file] = name if name not in found.values() else f"{posixpath.dirname(file)}_{name}"
+    return found
 
 
 class Site:
@@ -76,7 +80,7 @@ class Site:
     def read(self):
         "Make the content of all pages; a page of the sidebar that is not there is left out, one that is not in it goes to its end."
         read, tried = notebooks_of(self.only), write_try_page(self.out / "try", self.predictor)
-        files = {file: page_name(file, about) for file, (_, about) in read.items()} | ({"try.html": "try.html"} if tried else {})
+        files = page_names(read) | ({"try.html": "try.html"} if tried else {})
         linked = files | {path: files[name] for name, path in MARKDOWN.items() if name in files}
         place = Place(self.out, self.settings.doc_host.rstrip("/") + self.settings.doc_baseurl, linked)
         with ProcessPoolExecutor() as pool:

@@ -11,12 +11,12 @@ import browser
 import numpy as np
 import pytest
 from browser import ROOT
-from PIL import Image
+from PIL import Image, ImageOps
 
 from poster_genres.combination import Combination, add_words
 from poster_genres.demo.archive import poster_file
 from poster_genres.demo.posters import made_up_movies
-from poster_genres.lib.catalogue import multi_hot
+from poster_genres.lib.genres import multi_hot
 from poster_genres.lib.ngrams import text_features
 from poster_genres.prediction import as_json, find_predictor, predict, shipped_predictor
 from poster_genres.words import fit_text_model
@@ -216,6 +216,34 @@ def test_fifty_files_get_the_answers_of_python(page, posters, odd):
     assert max(share for name, share in differences.items() if name not in {path.name for path in odd}) <= 0.001, differences
 
 
+KINDS = {"usual": {"quality": 80}, "fine": {"quality": 95, "subsampling": 0}, "progressive": {"progressive": True}, "grey": {"mode": "L"},
+         "restarting": {"restart_marker_rows": 2}, "of two by one": {"subsampling": 1}, **{f"turned {turn}": {"turn": turn} for turn in range(2, 9)}}
+
+
+@pytest.mark.slow
+def test_a_jpeg_decoded_smaller_is_that_of_pillow_to_the_bit(page):
+    picture = Image.open(io.BytesIO(poster_file(made_up_movies(1, seed=2)[0]))).resize((205, 307))
+    for name, options in KINDS.items():
+        file, exif, options = io.BytesIO(), Image.Exif(), dict(options)
+        exif[0x0112] = options.pop("turn", 1)
+        picture.convert(options.pop("mode", "RGB")).save(file, "JPEG", exif=exif, **options)
+        for factor in (2, 4, 8):
+            expected = Image.open(file)
+            expected.draft(None, (expected.width // factor, expected.height // factor))
+            expected = np.asarray(ImageOps.exif_transpose(expected).convert("RGB"))
+            found = page.evaluate("""async ([data, factor]) => {
+                const { decodeSmaller } = await import('/try/jpeg.js'), bytes = Uint8Array.from(atob(data), sign => sign.charCodeAt(0));
+                const found = decodeSmaller(bytes, () => factor);
+                return found && [decodeSmaller(bytes.subarray(0, bytes.length / 2), () => factor), found.height, found.width, [...found.pixels]];
+            }""", [base64.b64encode(file.getvalue()).decode(), factor])
+            if name == "of two by one":
+                assert found is None, "left to the browser"
+            else:
+                half, height, width, pixels = found
+                assert half is None, "a file that is cut off is left to the browser, which refuses it"
+                np.testing.assert_array_equal(np.reshape(pixels, (height, width, 4))[..., :3], expected, f"{name} {factor}")
+
+
 @pytest.fixture(scope="module")
 def wordy(tmp_path_factory):
     "A predictor with a text model of its own."
@@ -325,7 +353,7 @@ def test_a_hundred_files_with_a_count_and_a_button_to_stop(page, posters):
     assert len(by_file(saved(page))) == 100
     page.set_input_files("input[type=file] >> nth=0", hundred)
     page.wait_for_selector("[data-part=stop]:not([hidden])")
-    page.wait_for_function("/^([3-9]|..) of 100/.test(document.querySelector('[data-part=status]').textContent)")
+    page.wait_for_function("/^([3-9]|..) of 100/.test(document.querySelector('[data-part=count]').textContent)")
     page.click("[data-part=stop]")
     finished(page)
     assert "stopped before the other" in page.inner_text("[data-part=status]")

@@ -9,9 +9,9 @@ export class Details {
   #rows = [];
   #asked = 0;
 
-  // `ask` puts questions to the worker; `onChange` is told of a poster whose answer has changed.
-  constructor(root, ask, onChange) {
-    Object.assign(this, { root, ask, onChange });
+  // `ask` puts questions to the worker; `onChange` is told of a poster whose answer has changed; `speak` says something to those who do not see it.
+  constructor(root, ask, onChange, speak) {
+    Object.assign(this, { root, ask, onChange, speak });
     this.image = make("img");
     for (const name of ["canvas", "caption", "where", "title", "said", "genres"]) this[name] = root.querySelector(`[data-part=${name}]`);
     this.title.oninput = () => this.#retitle();
@@ -50,7 +50,7 @@ export class Details {
     this.#draw();
   }
 
-  hide() { this.#poster = null; this.root.hidden = true; this.image.remove(); this.#hide(); }
+  hide() { this.speak(""); this.#poster = null; this.root.hidden = true; this.image.remove(); this.#hide(); }
 
   #draw() {
     const order = ranked(this.known.genres, this.#poster.answer);
@@ -68,6 +68,7 @@ export class Details {
     }
     this.genres.replaceChildren(...order.map(({ place }) => this.#rows[place].line));
     this.said.textContent = `${this.#poster.name}: ${summary(this.known.genres, this.#poster.answer)}`;
+    this.speak(this.said.textContent);
   }
 
   async #retitle() {

@@ -8,18 +8,19 @@ import { List } from "./list.js";
 const LANES = 2;  // posters in work at a time: one is decoded while the network looks at the other
 const files = JSON.parse(document.getElementById("files").textContent), total = files.runtime.bytes + files.network.bytes;
 const root = document.getElementById("try"), part = name => root.querySelector(`[data-part=${name}]`);
-const [status, progress, retry, stop, tools, size] = ["status", "progress", "retry", "stop", "tools", "size"].map(part);
+const [status, progress, count, retry, stop, tools, size] = ["status", "progress", "count", "retry", "stop", "tools", "size"].map(part);
 const megabytes = bytes => (bytes / 1e6).toFixed(1);
 
-const say = text => { status.textContent = text; };
+const say = text => { status.textContent = text; count.textContent = ""; };  // what goes on counting stands beside it and is not read aloud
 const asking = new Asking(arrived => {
   progress.hidden = arrived === null;
   progress.value = arrived ?? 0;
-  if (arrived !== null) progress.textContent = say(`Loading the network: ${megabytes(Math.min(arrived, total))} of ${megabytes(total)} MB`);
-  else say("Starting the network …");
+  if (arrived === null) return say("Starting the network …");
+  if (!status.textContent) say(`Loading the network, ${megabytes(total)} MB`);
+  count.textContent = `${megabytes(Math.min(arrived, total))} MB`;
 });
 const ask = (kind, asked) => asking.ask(kind, asked);
-const details = new Details(part("details"), ask, poster => list.draw(poster, known.genres));
+const details = new Details(part("details"), ask, poster => list.draw(poster, known.genres), text => { part("spoken").textContent = text; });
 const list = new List(part("list"), choose);
 let posters = [], known, loading, run = 0;
 
@@ -58,6 +59,7 @@ function take(taken) {
 async function work() {
   const mine = run;
   retry.hidden = true;
+  say("");
   try { await ready(); } catch (error) {
     if (mine !== run) return;
     progress.hidden = true;
@@ -65,6 +67,7 @@ async function work() {
     return say(`The network did not load (${error.message}).`);
   }
   if (mine !== run) return;
+  say(posters.length > 1 ? `Asking about ${posters.length} posters` : "");
   const waiting = posters.slice();
   stop.hidden = waiting.length < 2;
   stop.onclick = () => { waiting.length = 0; };
@@ -78,7 +81,7 @@ async function answer(poster, mine) {
   if (mine !== run) return;
   list.draw(poster, known.genres);
   const done = posters.filter(each => each.answer || each.error).length;
-  if (posters.length > 1) say(`${done} of ${posters.length} posters`);
+  if (posters.length > 1) count.textContent = `${done} of ${posters.length}`;
   const first = posters.find(each => !each.error);
   if (first?.answer && details.root.hidden) choose(first);
 }
