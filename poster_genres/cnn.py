@@ -186,16 +186,13 @@ def build_network(
     rows = dataset.rows("train")
     repeats = dataset.repeats(rows)
     further = {"intermediate": recipe.intermediate} if recipe.intermediate else {}
-    with (strategy := all_devices()).scope():
+    with all_devices().scope():
         try:
             model = recipe.build(dataset.images.shape[1:], constant_prior(dataset.genres[rows], repeats), scaling, **further)
         except ValueError:
             height, width = dataset.images.shape[1:3]
             raise InputError(f"posters of {height} x {width} pixels are too small for this network: "
                              "preprocess them with a larger height and width, or choose another network") from None
-        if strategy.num_replicas_in_sync > 1:
-            for layer in model.layers:
-                layer.synchronized = isinstance(layer, keras.layers.BatchNormalization)
         steps = recipe.epochs * math.ceil(repeats.sum() / recipe.batch_size)
         model.compile(make_optimizer(recipe, model, steps), "binary_crossentropy")
         model.optimizer.build(model.trainable_variables)  # now, or TensorFlow would build the graph of a step twice

@@ -1,4 +1,4 @@
-"""Training on several devices: two logical processors learn what one learns."""
+"""Training on several devices: two logical processors learn what one learns, with a network that neither draws nor takes statistics of a batch."""
 import json
 import subprocess
 import sys
@@ -22,8 +22,7 @@ TRAIN = """
         poster = keras.Input(shape)
         tensor = keras.layers.Rescaling(1 / 127.5, offset=-1)(poster)
         for filters in (8, 16):
-            tensor = keras.layers.Conv2D(filters, 3, strides=3, use_bias=False)(tensor)
-            tensor = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.9)(tensor))
+            tensor = keras.layers.Conv2D(filters, 3, strides=3, activation="relu")(tensor)
         return keras.Model(poster, keras.layers.Dense(len(prior), activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(tensor)), name="small")
 
     recipe, found = networks.RECIPES["compact"]._replace(build=small, epochs=3, patience=0), {}
@@ -53,8 +52,8 @@ def trained(tmp_path_factory):
 def test_two_devices_have_the_losses_of_one(trained):
     (one, _), (two, _) = trained["1"], trained["2"]
     assert len(one) == 3 and one[2][0] < one[0][0], "it learns"
-    np.testing.assert_allclose(two, one, rtol=2e-3)
+    np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 def test_two_devices_predict_as_one(trained):
-    np.testing.assert_allclose(trained["2"][1], trained["1"][1], atol=0.02)
+    np.testing.assert_allclose(trained["2"][1], trained["1"][1], atol=1e-3)
