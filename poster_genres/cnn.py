@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'PENALTIES', 'WATCHED', 'shift_and_mirror', 'random_erasing', 'mixup', 'Batches',
-           'warm_up_and_cosine', 'make_optimizer', 'moving_average', 'checked_recipe', 'all_devices', 'build_network',
-           'read_arrays', 'write_arrays', 'frozen_features', 'standardize', 'set_linear_probe', 'validation_scores',
-           'best_epoch', 'should_stop', 'TrainingState', 'plot_history', 'TrainingProgress', 'live_curves',
-           'fit_epochs', 'train_round', 'train_rounds', 'save_training', 'training_counts', 'train']
+           'warm_up_and_cosine', 'make_optimizer', 'moving_average', 'checked_recipe', 'build_network', 'read_arrays',
+           'write_arrays', 'frozen_features', 'standardize', 'set_linear_probe', 'validation_scores', 'best_epoch',
+           'should_stop', 'TrainingState', 'plot_history', 'TrainingProgress', 'live_curves', 'fit_epochs',
+           'train_round', 'train_rounds', 'save_training', 'training_counts', 'train']
 
 # %% ../nbs/05_cnn.ipynb #5adb49e7
 import errno
@@ -170,12 +170,6 @@ def checked_recipe(
     check_number("patience", patience, 0, 10_000, whole=True)
     return recipe._replace(patience=patience if recipe.modern else 0, **{name: value for name, value in chosen.items() if value})
 
-# %% ../nbs/05_cnn.ipynb #d98b9c61
-def all_devices() -> tf.distribute.Strategy:
-    "All graphics processors of this machine where there are several, or else the one device that TensorFlow takes."
-    devices = tf.config.list_logical_devices("GPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices]) if len(devices) > 1 else tf.distribute.get_strategy()
-
 # %% ../nbs/05_cnn.ipynb #482b053c
 def build_network(
     dataset: Dataset,  # what it will be trained on
@@ -186,16 +180,15 @@ def build_network(
     rows = dataset.rows("train")
     repeats = dataset.repeats(rows)
     further = {"intermediate": recipe.intermediate} if recipe.intermediate else {}
-    with all_devices().scope():
-        try:
-            model = recipe.build(dataset.images.shape[1:], constant_prior(dataset.genres[rows], repeats), scaling, **further)
-        except ValueError:
-            height, width = dataset.images.shape[1:3]
-            raise InputError(f"posters of {height} x {width} pixels are too small for this network: "
-                             "preprocess them with a larger height and width, or choose another network") from None
-        steps = recipe.epochs * math.ceil(repeats.sum() / recipe.batch_size)
-        model.compile(make_optimizer(recipe, model, steps), "binary_crossentropy")
-        model.optimizer.build(model.trainable_variables)  # now, or TensorFlow would build the graph of a step twice
+    try:
+        model = recipe.build(dataset.images.shape[1:], constant_prior(dataset.genres[rows], repeats), scaling, **further)
+    except ValueError:
+        height, width = dataset.images.shape[1:3]
+        raise InputError(f"posters of {height} x {width} pixels are too small for this network: "
+                         "preprocess them with a larger height and width, or choose another network") from None
+    steps = recipe.epochs * math.ceil(repeats.sum() / recipe.batch_size)
+    model.compile(make_optimizer(recipe, model, steps), "binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)  # now, or TensorFlow would build the graph of a step twice
     return model
 
 # %% ../nbs/05_cnn.ipynb #7d1b7506

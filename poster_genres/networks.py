@@ -141,7 +141,7 @@ def predict_rows(
     if not len(rows):
         return np.zeros((0, model.output_shape[-1]), "float32")
     batches = (images[rows[start:start + batch_size]] for start in range(0, len(rows), batch_size))
-    return np.concatenate([model.predict_on_batch(batch)[:len(batch)] for batch in batches])  # several devices would each answer for all
+    return np.concatenate([model.predict_on_batch(batch) for batch in batches])
 
 # %% ../nbs/05a_networks.ipynb #b46b02f6
 def multiply_adds(
