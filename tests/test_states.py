@@ -184,6 +184,6 @@ def test_page_that_cannot_be_written_leaves_a_run_that_can_go_on(tmp_path, monke
     run = a_run(tmp_path / "run")
     monkeypatch.setattr(pipeline, "_run_step", lambda *words: None)
     rows = [{"step": step, "does": "run", "seconds": None, "run": 0, "cache": 0} for step in STEPS]
-    pipeline._run_steps(pipeline.Plan(run, "demo", {}, 3, rows, {}, ""), failing)
+    pipeline._run_steps(pipeline.Plan(run, "demo", {}, 3, rows, {}, ""), failing, {})
     assert read_run(run)["state"] == "done" and "encoding error 5" in capsys.readouterr().err
     assert Path(run / "run.json").exists()

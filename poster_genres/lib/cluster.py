@@ -47,7 +47,7 @@ def scheduler_address() -> str:
             raise InputError(DASK_MISSING)
         return ""
     from dask import config
-    return address or config.get("scheduler-address", None) or ""
+    return address or config.get("scheduler-address", None, config=config.collect()) or ""  # as it is now, not as it was at import
 
 # %% ../../nbs/lib/cluster.ipynb #93d2f0b8
 _DECISIVE = ("poster-genres", "numpy", "pillow", "rapidocr", "onnxruntime", "opencv-python", "opencv-python-headless")
