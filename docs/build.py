@@ -129,9 +129,9 @@ class Site:
 def search_entries(page):
     "Title, heading, address and words of each section of the page."
     parts = re.split(r'<h([23])[^>]*\bid="([^"]+)"[^>]*>(.*?)</h\1>', page.body, flags=re.S)
-    yield [page.title, "", page.name, words_of(page.about + " " + parts[0])[:3000]]
+    yield [page.title, "", page.name, words_of(page.about + " " + parts[0])[:8000]]
     for anchor, heading, text in zip(parts[2::4], parts[3::4], parts[4::4]):
-        yield [page.title, words_of(re.sub(r'<a class="anchor.*?</a>', "", heading)), f"{page.name}#{anchor}", words_of(text)[:3000]]
+        yield [page.title, words_of(re.sub(r'<a class="anchor.*?</a>', "", heading)), f"{page.name}#{anchor}", words_of(text)[:8000]]
 
 
 def first_line(thing):

@@ -116,11 +116,11 @@ def test_notebook_runs_and_widgets_move_their_pictures(page, lab, folder, notebo
     slider.scroll_into_view_if_needed()
     picture = page.locator(".jupyter-widgets.widget-image").first
     source = picture.get_attribute("src")
-    words = page.locator(".widget-html-content", has_text="posters pass").first.inner_text()
+    words = page.locator(".widget-html-content", has_text="rightly for").first.inner_text()
     slider.focus()
     for _ in range(3):
         slider.press("PageDown")
-    page.wait_for_function("words => [...document.querySelectorAll('.widget-html-content')].some(box => box.innerText.includes('posters pass') && box.innerText !== words)",
+    page.wait_for_function("words => [...document.querySelectorAll('.widget-html-content')].some(box => box.innerText.includes('rightly for') && box.innerText !== words)",
                            arg=words, timeout=30_000)
     page.wait_for_function("source => document.querySelector('.jupyter-widgets.widget-image').src !== source", arg=source, timeout=30_000)
     maps = page.locator(".jupyter-widgets.widget-image").last

@@ -165,7 +165,7 @@ def map_shards(
     try:
         with workers_for(workers, Path(folder), read) as team, progress(total=len(items), label=label, unit=unit) as bar:
             for shard, path in files:
-                for later in islice(ahead, team.ahead - len(waiting)) if team else ():
+                for later in islice(ahead, max(0, team.ahead - len(waiting))) if team else ():
                     waiting[later[1]] = team.submit(_make_file, function, *later, save)
                 if future := waiting.pop(path, None):
                     team.wait(future)
