@@ -399,14 +399,15 @@ def inputs_of(
     return STEPS[name].inputs + STEPS[name].inputs_by_reading.get(str(parameters.get("reading")), ())
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
-_text, _object, _number = {"type": "string"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
-_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text}, "outputs": _object} | {
+_text, _given, _object, _number = {"type": "string"}, {"type": "object"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
+_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text}, "outputs": _given} | {
     name: _number for name in ("in", "out", "seconds", "notebook_seconds", "peak_memory_mb")} | {
-    "made_from": _object | {"properties": {"inputs": _object, "parameters": _object}}}
+    "made_from": _given | {"properties": {"inputs": _given, "parameters": _given}}}
 _SCORES = {"properties": dict.fromkeys(("value", "low", "high", "floor", "skill", "movies"), _number), "additionalProperties": {"$ref": "#/$defs/scores"}}
 _RECORD = {"type": "object", "required": ["steps"], "$defs": {"scores": _SCORES}, "properties": {
     "name": _text, "state": _text, "seed": _number, "parameters": _object, "versions": _object,
-    "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}}, "scores": _object | {"$ref": "#/$defs/scores"}}}
+    "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}},
+    "scores": {"allOf": [_object | {"properties": dict.fromkeys(("test", "diversity", "genres", "ways"), _object)}, {"$ref": "#/$defs/scores"}]}}}
 
 # %% ../../nbs/lib/runs.ipynb #27e626dd
 @functools.cache

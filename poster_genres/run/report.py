@@ -21,6 +21,7 @@ from markupsafe import Markup
 from ..lib.comparison import FEW, paired_differences
 from ..lib.metrics import LOWER_IS_BETTER, SCORE_NAMES
 from ..lib.runs import STEPS, InputError, atomic_path, is_part, outputs_folder, read_json, read_run, read_table, run_states
+from ..lib.text import plain
 from .execution import clock
 from .pages import data_address, figure, frame, interval_text, notebook_body, render, sections, with_captions
 from .settings import step_parameters
@@ -89,13 +90,13 @@ def _parameter_table(record):
         for name, value in entry.get("made_from", {}).get("parameters", {}).items():
             about = declared.get(name, {"default": "null", "help": ""})
             default = yaml.safe_load(str(about["default"]))
-            rows.append({"step": step, "parameter": name, "value": _short(value), "default": _short(default), "what it is": about["help"]})
+            rows.append({"step": plain(step), "parameter": plain(name), "value": _short(value), "default": _short(default), "what it is": about["help"]})
     return pd.DataFrame(rows, columns=["step", "parameter", "value", "default", "what it is"])
 
 # %% ../../nbs/run/report.ipynb #dac28ba4
 def _short(value):
     "A value as text; of a path its last part."
-    text = str(value)
+    text = plain(value)
     return (Path(text).name if os.path.isabs(text) else text) or "–"
 
 # %% ../../nbs/run/report.ipynb #07c47354
@@ -117,7 +118,7 @@ def _front_page(run_dir):
     record, (state, states), lost = read_run(run_dir), run_states(run_dir), losses(run_dir)
     scores, steps, parameters = record["scores"], _step_rows(record, states), _parameter_table(record)
     seconds = [step["seconds"] or 0 for step in steps]
-    genres = [item for item in (scores.get("genres") or {}).items() if item[1].get("value") is not None]
+    genres = [item for item in (scores.get("genres") or {}).items() if isinstance(item[1], dict) and item[1].get("value") is not None]
     return render("front.html", record=record, state=state, states=states, verdict=render("verdict.html", scores=scores), names=SCORE_NAMES,
                   lost=lost.groupby(["step", "what happened"], sort=False)["how many"].sum().to_dict(), losses=lost.to_dict("records"),
                   steps=steps, seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=_gallery(run_dir),
@@ -209,20 +210,20 @@ def compare_runs(
 # %% ../../nbs/run/report.ipynb #6d29de55
 def _all_scores(record):
     "Every score of every part of a run: part, name, score."
-    return [(part, key, score) for part, group in record["scores"].items() if isinstance(group, dict) and "hits_at_3" in group
+    return [(plain(part), plain(key), score) for part, group in record["scores"].items() if isinstance(group, dict) and "hits_at_3" in group
             for key, score in group.items() if isinstance(score, dict) and score.get("value") is not None]
 
 # %% ../../nbs/run/report.ipynb #7ea2b8d0
 def _effective(record):
     "The parameters that the run's steps really had, paths left out."
-    return {f"{step}: {name}": str(value) for step, entry in record["steps"].items()
+    return {plain(f"{step}: {name}"): plain(value) for step, entry in record["steps"].items()
             for name, value in entry.get("made_from", {}).get("parameters", {}).items() if name not in ("archive", "catalogue", "cache", "posters")}
 
 # %% ../../nbs/run/report.ipynb #fd4ef276
 def _cards(records, part):
     "For each score: its title, whether lower is better, and the score of each run that has it."
     of = lambda name: {run: group[name] for run, record in records.items() if isinstance(group := record["scores"].get(part), dict)
-                       and (group.get(name) or {}).get("value") is not None}
+                       and isinstance(score := group.get(name), dict) and score.get("value") is not None}
     return [(title, name in LOWER_IS_BETTER, of(name)) for name, title in SCORE_NAMES.items() if of(name)]
 
 # %% ../../nbs/run/report.ipynb #9ab5c7c8
