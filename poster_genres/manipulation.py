@@ -181,7 +181,7 @@ def parts(
     outside = table[~table.imdb_id.isin(train_only)]
     deciding = outside.iloc[np.argsort(_ranks(outside.imdb_id))].groupby("group").imdb_id.first()
     found = {group: part_of(imdb_id, test_share, validation_share) for group, imdb_id in deciding.items()}
-    return table.group.map(found).fillna("train").astype(object)
+    return table.group.map(lambda group: found.get(group, "train")).astype(object)
 
 # %% ../nbs/03_manipulation.ipynb #f2e5edd9
 def read_train_only(
