@@ -1,6 +1,7 @@
 """The pictures of pages in the README: python docs/picture.py REPORT.html SITE FOLDER
 
-report.png is the top of a report's front page, try.jpg the site's page that names genres in the browser, with an example and a heat map.
+report.png is the top of a report's front page, try.jpg the site's page that names genres in the browser, with an example and a heat map,
+read.jpg four synthetic posters with the lines that are read on them.
 """
 import sys
 from io import BytesIO
@@ -11,6 +12,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from browser import browsing, served  # noqa: E402
+
+from poster_genres.demo.archive import poster_file  # noqa: E402
+from poster_genres.demo.posters import made_up_movies  # noqa: E402
+from poster_genres.lib.images import decode  # noqa: E402
+from poster_genres.lib.recogniser import read_lines  # noqa: E402
+from poster_genres.reading import reading_sheet  # noqa: E402
 
 
 def shot(page, picture, **options):
@@ -32,3 +39,5 @@ with browsing() as browser, served(site) as address:
     page.wait_for_selector("canvas:not([hidden])", timeout=60_000)
     page.evaluate("document.activeElement.blur(); document.querySelector('#try').scrollIntoView(); scrollBy(0, -70)")
     shot(page, folder / "try.jpg", quality=82)
+posters = [poster_file(movie) for movie in made_up_movies(4)]
+reading_sheet(posters, [read_lines(decode(poster)) for poster in posters], columns=4).save(folder / "read.jpg", quality=88, optimize=True)
