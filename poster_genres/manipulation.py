@@ -30,9 +30,7 @@ class Wanted(NamedTuple):
     vocabulary: str = "tmdb"  # one of `MAPPINGS`, or own: the catalogue's names as they are
     min_movies: int = 5  # a genre of fewer movies is removed from its movies
 
-    def names(self,
-              genres: list[str],  # of one movie, in the catalogue's names
-              ) -> list[str]:
+    def names(self, genres: list[str]) -> list[str]:  # of one movie, in the catalogue's names
         "The movie's genres in the names of the vocabulary."
         return genres if self.vocabulary == "own" else translate(genres, self.vocabulary)
 
@@ -74,14 +72,12 @@ def exclusions(
     return excluded, kept[kept.str.len() > 0]
 
 # %% ../nbs/03_manipulation.ipynb #309abf5f
-def attrition(
-    excluded: pd.DataFrame,  # a row for each movie, with its row, title, stage and reason
-) -> pd.DataFrame:
+def attrition(excluded: pd.DataFrame) -> pd.DataFrame:  # a row for each movie, with its row, title, stage and reason
     "A row for each stage and reason, in order: how many movies were `removed`, how many were `left`, and an `example`."
     gone = excluded.dropna(subset="stage").fillna({"reason": ""})
     table = gone.groupby(["stage", "reason"], sort=False, as_index=False).agg(removed=("row", "size"), row=("row", "first"), title=("title", "first"))
-    order = table.stage.map(STAGES.index)
-    table = table.assign(order=order).sort_values(["order", "removed"], ascending=[True, False], kind="stable", ignore_index=True)
+    table["order"] = table.stage.map(STAGES.index)
+    table = table.sort_values(["order", "removed"], ascending=[True, False], kind="stable", ignore_index=True)
     table["left"] = len(excluded) - table.removed.cumsum()
     table["example"] = "row " + table["row"].astype(str) + (", " + table.title.astype(object)).fillna("")
     return table[["stage", "reason", "removed", "left", "example"]]
@@ -98,15 +94,14 @@ def clean(
     if not len(kept):
         raise InputError(f"no movie is left of {len(movies)}: see the reasons in movies.parquet and posters.parquet, and the "
                          f"parameters drop_genres ({', '.join(wanted.drop) or 'none'}) and min_movies ({wanted.min_movies})")
-    table = kept.merge(posters[["imdb_id", "path", "sha256", "phash"]], on="imdb_id", validate="1:1")
-    return table.iloc[np.argsort(_ranks(table.imdb_id))].reset_index(drop=True), excluded
+    return _by_id(kept.merge(posters[["imdb_id", "path", "sha256", "phash"]], on="imdb_id", validate="1:1")).reset_index(drop=True), excluded
 
 
-def _ranks(ids):
-    "The place of each id in their order: by number, as ids of seven and of eight digits do not sort as text, and names behind."
-    number = [int(match[1]) if (match := re.fullmatch(r"(?:tt)?(\d+)", imdb_id)) else float("inf") for imdb_id in ids]
-    order = sorted(range(len(ids)), key=lambda row: (number[row], ids.iloc[row]))
-    return np.argsort(order)
+def _by_id(table):
+    "The rows in the order of their ids: by number, as ids of seven and of eight digits do not sort as text, and names behind."
+    number = [int(match[1]) if (match := re.fullmatch(r"(?:tt)?(\d+)", imdb_id)) else float("inf") for imdb_id in table.imdb_id]
+    order = sorted(range(len(table)), key=lambda row: (number[row], table.imdb_id.iloc[row]))
+    return table.iloc[order]
 
 # %% ../nbs/03_manipulation.ipynb #418a35c5
 PHASH_DISTANCE = 6  # of 64 bits; other pictures differ in about 32
@@ -124,15 +119,14 @@ def _pairs_among(hashes, distance):
 
 # %% ../nbs/03_manipulation.ipynb #af59e746
 def _close_pairs(hashes, distance):
-    "The same pairs of distinct hashes; of many, only those are compared that agree in one of `distance + 1` bands of bits."
-    if len(hashes) < 5000 or distance > 10:
-        return _pairs_among(hashes, distance)
+    "The same pairs of distinct hashes; only those are compared that agree in one of `distance + 1` bands of bits."
     pairs, edges = [np.empty((2, 0), int)], np.linspace(0, 64, distance + 2).astype(np.uint64)
     for low, high in zip(edges, edges[1:]):
-        band = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
+        band = (hashes << (64 - high)) >> (64 - high + low)
         order = np.argsort(band, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
-            pairs.append(rows[_pairs_among(hashes[rows], distance)])
+            if len(rows) > 1:
+                pairs.append(rows[_pairs_among(hashes[rows], distance)])
     return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 # %% ../nbs/03_manipulation.ipynb #7db91b27
@@ -147,8 +141,7 @@ def near_duplicates(
     edges = np.concatenate([same_bytes, edges, first[close]], axis=1)
     graph = coo_array((np.ones(edges.shape[1], bool), edges), shape=(len(table), len(table)))
     label = pd.Series(connected_components(graph, directed=False)[1], table.index)
-    by_number = table.imdb_id.iloc[np.argsort(_ranks(table.imdb_id))]
-    return label.map(by_number.groupby(label).first())
+    return label.map(_by_id(table).imdb_id.groupby(label).first())
 
 
 def _first_with(values):
@@ -178,8 +171,7 @@ def parts(
     train_only: set[str] = frozenset(),  # ids that decide nothing
 ) -> pd.Series:
     "The part of each movie: that of the smallest id of its group which is not in `train_only`, and training where there is none."
-    outside = table[~table.imdb_id.isin(train_only)]
-    deciding = outside.iloc[np.argsort(_ranks(outside.imdb_id))].groupby("group").imdb_id.first()
+    deciding = _by_id(table[~table.imdb_id.isin(train_only)]).groupby("group").imdb_id.first()
     found = {group: part_of(imdb_id, test_share, validation_share) for group, imdb_id in deciding.items()}
     return table.group.map(lambda group: found.get(group, "train")).astype(object)
 
@@ -204,14 +196,12 @@ def read_train_only(
 ENOUGH = 10  # movies that a genre needs in a part to be scored there
 
 
-def too_few(
-    sample: pd.DataFrame,  # movies with their `genres` and `part`
-) -> dict[str, dict[str, int]]:
+def too_few(sample: pd.DataFrame) -> dict[str, dict[str, int]]:  # movies with their `genres` and `part`
     "For each part but training, how many movies have each genre of which it has fewer than `ENOUGH`."
     found = {}
-    for part in dict.fromkeys(sample.part):
-        counts = count_genres(sample.genres[sample.part == part]).reindex(genre_names(sample.genres), fill_value=0)
-        if part != "train" and (counts < ENOUGH).any():
+    for part, genres in sample[sample.part != "train"].groupby("part", sort=False).genres:
+        counts = count_genres(genres).reindex(genre_names(sample.genres), fill_value=0)
+        if (counts < ENOUGH).any():
             found[part] = counts[counts < ENOUGH].to_dict()
     return found
 

@@ -10,7 +10,6 @@ __all__ = ['TMDB_NUMBERS', 'DROPPED', 'GENRES', 'MAPPINGS', 'NOTHING_SAID', 'tra
 import ast
 import json
 import re
-from collections import Counter
 from functools import lru_cache
 
 import numpy as np
@@ -49,9 +48,7 @@ def translate(
 NOTHING_SAID = {"", "nan", "none", "null", "n/a", "na", "<na>", "\\n", "-", "[]", "unknown", "(no genres listed)"}  # how programs write that there is nothing
 
 
-def bare(
-    name,  # of a genre or a column
-) -> str:
+def bare(name) -> str:  # of a genre or a column
     "The name without case, spaces and signs."
     return re.sub(r"[\W_]+", "", str(name)).casefold()
 
@@ -59,20 +56,16 @@ def bare(
 _KNOWN = {bare(name): name for name in MAPPINGS["imdb"]} | {"children": "Family", "childrens": "Family", "biopic": "Biography"}
 
 
-def is_known_genre(
-    name: str,  # as anybody writes it
-) -> bool:
+def is_known_genre(name: str) -> bool:  # as anybody writes it
     "Whether one of the two sites has such a genre."
     return bare(name) in _KNOWN
 
 # %% ../../nbs/lib/genres.ipynb #9318336f
-def genre_name(
-    name,  # a genre as a catalogue writes it, or TMDB's number of it
-) -> str:
+def genre_name(name: int | str) -> str:  # a genre as a catalogue writes it, or TMDB's number of it
     "The genre in the spelling of its site; a name that neither site has stays as it is. Raises `ValueError` for what is no name."
     if isinstance(name, int) or isinstance(name, str) and name.strip().isdecimal():
-        if (number := int(name)) in TMDB_NUMBERS:
-            return TMDB_NUMBERS[number]
+        if int(name) in TMDB_NUMBERS:
+            return TMDB_NUMBERS[int(name)]
         raise ValueError(f"genre number {str(name)[:20]} is none of TMDB's")
     name = " ".join(name.encode("utf-8", "replace").decode().split())
     if len(name) > 100:
@@ -95,9 +88,7 @@ def _names_in(text):
 
 # %% ../../nbs/lib/genres.ipynb #a8a2ea4b
 @lru_cache(maxsize=20_000)
-def parse_genres(
-    text: str,  # the cell: a list of names, of numbers or of {"name": ...} in JSON, Python or numpy, or names in a row
-) -> tuple[str, ...]:
+def parse_genres(text: str) -> tuple[str, ...]:  # the cell: a list of names, of numbers or of {"name": ...} in JSON, Python or numpy, or names in a row
     "The genres' names in the order of the cell, each once. Raises `ValueError` when the cell holds something else."
     text = text.strip()
     if text.casefold() in NOTHING_SAID:
@@ -116,9 +107,7 @@ def _list_in(text):
     raise ValueError(f"genres are {text[:40]!r}, expected a list such as [{{'name': 'Drama'}}]")
 
 # %% ../../nbs/lib/genres.ipynb #b000614c
-def genres_of(
-    entries,  # a list of names, TMDB's numbers, or objects with a name; an object with them as values; or one of them
-) -> tuple[str, ...]:
+def genres_of(entries) -> tuple[str, ...]:  # a list of names, TMDB's numbers, or objects with a name; an object with them as values; or one of them
     "The genres' names in order, each once. Raises `ValueError` when the list holds something else."
     values = entries.values() if isinstance(entries, dict) and "name" not in entries else entries if isinstance(entries, list | tuple) else [entries]
     try:
@@ -128,9 +117,7 @@ def genres_of(
         raise ValueError(f"genres are {str(entries)[:40]!r}, expected a list such as [{{'name': 'Drama'}}]") from None
 
 # %% ../../nbs/lib/genres.ipynb #4698eed6
-def genre_names(
-    genres: list[list[str]],  # the genres of each movie
-) -> list[str]:
+def genre_names(genres: list[list[str]]) -> list[str]:  # the genres of each movie
     "The genres that occur: those of `GENRES` in their order, then any others in the order of the alphabet."
     found = {name for names in genres for name in names}
     return [name for name in GENRES if name in found] + sorted(found - set(GENRES))
@@ -141,10 +128,9 @@ def multi_hot(
     names: list[str],  # the columns; a genre that is not among them is left out
 ) -> np.ndarray:
     "A uint8 matrix with a row for each movie and a column for each name: 1 where the movie has the genre."
-    column = {name: position for position, name in enumerate(names)}
     matrix = np.zeros((len(genres), len(names)), np.uint8)
-    for row, found in enumerate(genres):
-        matrix[row, [column[name] for name in found if name in column]] = 1
+    for column, name in enumerate(names):
+        matrix[:, column] = [name in found for found in genres]
     return matrix
 
 # %% ../../nbs/lib/genres.ipynb #4cdeae2f
@@ -153,7 +139,6 @@ def count_genres(
     repeats: list[int] | None = None,  # how often each movie comes; default: once
 ) -> pd.Series:
     "How many movies have each genre, repeats counted, in the order of the genres' columns."
-    counts = Counter()
-    for names, times in zip(genres, [1] * len(genres) if repeats is None else repeats):
-        counts.update(dict.fromkeys(names, int(times)))
-    return pd.Series(counts, genre_names(genres), dtype=int)
+    names = genre_names(genres)
+    times = np.ones(len(genres), int) if repeats is None else np.asarray(repeats, int)
+    return pd.Series(times @ multi_hot(genres, names), names, dtype=int)

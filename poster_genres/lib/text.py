@@ -16,9 +16,8 @@ def plain(
     most: int = 200,  # characters
 ) -> str:
     "The value as one line of printable text of at most `most` characters."
-    text = str(text)[:most + 1]
-    shown = "".join(" " if sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign
-                    for sign in text)
+    hidden = lambda sign: unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    shown = "".join(" " if sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" if hidden(sign) else sign for sign in str(text)[:most + 1])
     return shown if len(shown) <= most else shown[:most - 1].rstrip() + "…"
 
 # %% ../../nbs/lib/text.ipynb #d9fd06f8
@@ -38,9 +37,6 @@ def html_text(
     return html.escape(plain(text, most))
 
 # %% ../../nbs/lib/text.ipynb #e0244673
-def markdown_text(
-    text,  # such as a title
-    most: int = 200,  # characters
-) -> str:
+def markdown_text(text) -> str:  # such as a title
     "The value as text of a Markdown document, also within a table: no tag, link, picture, formula or column."
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$^-])", r"\\\1", html.escape(plain(text, most), quote=False))
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$^-])", r"\\\1", html.escape(plain(text), quote=False))
