@@ -37,7 +37,6 @@ class Wanted(NamedTuple):
 # %% ../nbs/03_manipulation.ipynb #5970e020
 STAGES = ("rejected", "left out", "no poster link", "poster failed", "genre left out", "genre too rare")
 
-
 def _excluded(movie, has_poster, wanted):
     "The stage and the reason at which this row of the movies' table leaves; (None, None) for one that stays."
     if movie.status in STAGES[:2]:
@@ -96,7 +95,6 @@ def clean(
                          f"parameters drop_genres ({', '.join(wanted.drop) or 'none'}) and min_movies ({wanted.min_movies})")
     return _by_id(kept.merge(posters[["imdb_id", "path", "sha256", "phash"]], on="imdb_id", validate="1:1")).reset_index(drop=True), excluded
 
-
 def _by_id(table):
     "The rows in the order of their ids: by number, as ids of seven and of eight digits do not sort as text, and names behind."
     number = [int(match[1]) if (match := re.fullmatch(r"(?:tt)?(\d+)", imdb_id)) else float("inf") for imdb_id in table.imdb_id]
@@ -105,7 +103,6 @@ def _by_id(table):
 
 # %% ../nbs/03_manipulation.ipynb #418a35c5
 PHASH_DISTANCE = 6  # of 64 bits; other pictures differ in about 32
-
 
 def _pairs_among(hashes, distance):
     "Pairs (i, j), i < j, of positions in `hashes` that differ in at most `distance` bits, by comparing all with all."
@@ -143,7 +140,6 @@ def near_duplicates(
     label = pd.Series(connected_components(graph, directed=False)[1], table.index)
     return label.map(_by_id(table).imdb_id.groupby(label).first())
 
-
 def _first_with(values):
     "Where each value occurs first, an edge from every row to the first row with its value, and the distinct values."
     known = np.flatnonzero(values.notna())
@@ -152,7 +148,6 @@ def _first_with(values):
 
 # %% ../nbs/03_manipulation.ipynb #e0d26ae8
 PARTS = ("train", "validation", "test")
-
 
 def part_of(
     imdb_id: str,  # the id of a movie, or of the group that it belongs to
@@ -194,7 +189,6 @@ def read_train_only(
 
 # %% ../nbs/03_manipulation.ipynb #3fefdac9
 ENOUGH = 10  # movies that a genre needs in a part to be scored there
-
 
 def too_few(sample: pd.DataFrame) -> dict[str, dict[str, int]]:  # movies with their `genres` and `part`
     "For each part but training, how many movies have each genre of which it has fewer than `ENOUGH`."
@@ -241,7 +235,6 @@ def weigh_rare(
 # %% ../nbs/03_manipulation.ipynb #494d4c61
 BALANCES = ("none", "repeat", "weights", "original")
 VOCABULARIES = (*MAPPINGS, "own")
-
 
 def _genre_list(text, genres):
     "The names in a parameter such as `TV Movie,Foreign`. Raises `InputError` for one that is nowhere a genre."

@@ -19,7 +19,6 @@ def share_to_add(count: int) -> float:  # how many rows have the genre so far
 # %% ../nbs/03a_original_order.ipynb #4c0aa859
 _FREQUENT = ("Comedy", "Drama")
 
-
 def oversample(
     table: pd.DataFrame,  # the clean movies, with a column `genres`
     fraction: float = 0.2,  # the share that is drawn first

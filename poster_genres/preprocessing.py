@@ -46,11 +46,10 @@ def byte_counts(images: np.ndarray) -> np.ndarray:  # uint8 of any shape
     "How often each of the 256 values occurs."
     return np.bincount(np.ravel(images).astype(np.uint8, copy=False), minlength=256)
 
-
+# %% ../nbs/04_preprocessing.ipynb #402ceb5c
 def check_pixels(counts: np.ndarray) -> dict[str, float]:  # how often each of the 256 values occurs in the images
     "Their mean, spread (standard deviation), lowest and highest value. Raises `StepError` when they do not look like posters, with an explanation."
-    values = np.arange(256)
-    mean = np.average(values, weights=counts)
+    values, mean = np.arange(256), np.average(np.arange(256), weights=counts)
     spread = np.sqrt(np.average((values - mean) ** 2, weights=counts))
     lowest, highest = np.flatnonzero(counts)[[0, -1]].tolist()
     found = {"mean": round(float(mean), 1), "spread": round(float(spread), 1), "lowest": lowest, "highest": highest}
@@ -84,7 +83,7 @@ def write_images(
     shutil.rmtree(shards)
     return reasons, counts
 
-
+# %% ../nbs/04_preprocessing.ipynb #b74f3cf5
 def _write_header(file, rows, height, width):
     "Write the `.npy` header of a uint8 array of this shape at the start of the file; its length does not depend on the number of rows."
     file.seek(0)
@@ -121,30 +120,23 @@ def read_dataset(run_dir: str | Path) -> Dataset:  # the run's folder
     "The dataset of the run. Raises `InputError` when its files do not fit each other."
     folder = Path(run_dir, "dataset")
     try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        genres = np.load(folder / "genres.npy")
+        images, genres = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "genres.npy")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{folder} holds no readable arrays ({error}): run the preprocessing again") from None
-    facts = read_json(folder / "images.json")
-    dataset = Dataset(images, genres, read_table(folder / "index.parquet"), read_json(folder / "genres.json"), fit=facts["fit"])
-    shape = (len(genres), facts["height"], facts["width"], 3)
-    if images.shape != shape or len(genres) != len(dataset.index) or genres.shape[1:] != (len(dataset.names),):
-        raise InputError(f"{folder}: images.npy has {len(images)} rows, genres.npy {len(genres)}, index.parquet {len(dataset.index)}, or their shapes "
+    facts, names, index = read_json(folder / "images.json"), read_json(folder / "genres.json"), read_table(folder / "index.parquet")
+    if images.shape != (len(index), facts["height"], facts["width"], 3) or genres.shape != (len(index), len(names)):
+        raise InputError(f"{folder}: images.npy has {len(images)} rows, genres.npy {len(genres)}, index.parquet {len(index)}, or their shapes "
                          "are not those of images.json and genres.json: run the preprocessing again")
-    return dataset
+    return Dataset(images, genres, index, names, facts["fit"])
 
 # %% ../nbs/04_preprocessing.ipynb #8c777e95
-def check_alignment(
-    run_dir: str | Path,  # the run's folder, with the sample and the dataset
-    rows: int = 16,  # how many rows are looked up, spread evenly
-) -> int:
-    "The number of rows looked up. Raises `StepError` for one whose pixels, genres or part are not those of its movie."
+def check_alignment(run_dir: str | Path) -> int:  # the run's folder, with the sample and the dataset
+    "Look up 16 rows, spread evenly, and return how many. Raises `StepError` for one whose pixels, genres or part are not those of its movie."
     dataset, sample = read_dataset(run_dir), read_table(Path(run_dir, "sample.parquet")).set_index(["imdb_id", "part"])
     height, width = dataset.images.shape[1:3]
-    chosen = np.unique(np.linspace(0, len(dataset.index) - 1, rows).round().astype(int))
-    for row in chosen:
-        imdb_id = dataset.index.imdb_id[row]
-        movie = sample.loc[(imdb_id, dataset.index.part[row])]
+    chosen = np.unique(np.linspace(0, len(dataset.index) - 1, 16).round().astype(int))
+    for row, (imdb_id, part) in dataset.index.loc[chosen, ["imdb_id", "part"]].iterrows():
+        movie = sample.loc[(imdb_id, part)]
         same_genres = np.array_equal(multi_hot([movie.genres], dataset.names)[0], dataset.genres[row])
         if not (same_genres and np.array_equal(dataset.images[row], pixels(Path(run_dir, movie.path), width, height, dataset.fit))):
             raise StepError(f"row {row} of {Path(run_dir, 'dataset')} is not {imdb_id}: its pixels or genres differ")

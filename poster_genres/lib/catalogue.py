@@ -30,7 +30,6 @@ from .tables import open_table
 _ID = re.compile(r"(?:https?://\S*/title/)?(?:tt)?0*([1-9][0-9]{0,9})(?:\.0+|/\S*)?", re.I)  # a table that lacks an id somewhere writes all others as 114709.0
 _SCIENTIFIC = re.compile(r"(\d)(?:\.(\d+))?e\+?(\d+)", re.I)
 
-
 def normalise_id(text: str) -> str | None:  # an IMDb id as a catalogue writes it
     "The id as `tt` and at least seven digits, None when `text` is empty. Raises `ValueError` when it is no id."
     text = text.strip()
@@ -47,7 +46,6 @@ def normalise_id(text: str) -> str | None:  # an IMDb id as a catalogue writes i
 # %% ../../nbs/lib/catalogue.ipynb #e6a3ac6b
 KINDS = {"imdb": "IMDb's", "number": "numbers of another site than IMDb, such as TMDB's", "name": "names of files"}
 IMAGE_ENDING = re.compile(r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|jxl|mpo)$", re.I)
-
 
 def id_of(
     text: str,  # an id as a catalogue writes it
@@ -103,7 +101,6 @@ def told_columns(text: str) -> dict[str, str]:  # such as id=movie,genres=kind
 _TITLE_AND_YEAR = re.compile(r"(.{0,1000}\S)\s*\((\d{4})\)")
 _YEAR = re.compile(r"(?<!\d)(?:18[7-9]|19\d|20\d|21\d)\d(?!\d)")
 
-
 def title_and_year(
     title: str,  # the title, with or without a year in parentheses at its end
     released: str = "",  # the year or the date of release, such as 1994-09-10
@@ -128,7 +125,7 @@ class Row(NamedTuple):
     original_title: str | None = None  # in the language of the movie
     reason: str | None = None
 
-
+# %% ../../nbs/lib/catalogue.ipynb #2d8aa011
 def _text(value):
     "A cell as text; a number without a fraction as a whole one."
     if isinstance(value, str):
@@ -136,7 +133,6 @@ def _text(value):
     if value is None or isinstance(value, list | tuple | dict) or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
 
 def _said(values, places):
     "The first cell at one of these places that says something, empty when none does."
@@ -154,9 +150,8 @@ def _genres(values, roles, columns):
     found = (genres_of(cell) if isinstance(cell, list | dict) else parse_genres(_text(cell)) for cell in cells)
     return next(filter(None, found), ())
 
-
+# %% ../../nbs/lib/catalogue.ipynb #f310091c
 _TMDB_LINK = re.compile(r"(?:https?:)?//image\.tmdb\.org/t/p/\w+(/[\w.-]+)")
-
 
 def _poster(values, places):
     "TMDB's name of the poster and a link to it, None for what the row does not have."
@@ -226,7 +221,7 @@ def count_reasons(reasons: pd.Series) -> dict[str, int]:  # one reason for each 
     "How many rows have each kind of reason, the most frequent first; the kind is what stands before the colon."
     return dict(Counter(reason.split(":")[0] for reason in reasons.dropna()).most_common())
 
-
+# %% ../../nbs/lib/catalogue.ipynb #17e638d6
 def _rejections(table):
     "For each kind of reason how many rows have it, and the number of the first one with what is wrong with it."
     first = table.assign(kind=table.reason.str.split(":").str[0]).drop_duplicates("kind").set_index("kind")
@@ -258,7 +253,7 @@ def _kind_of_ids(column, values):
         return "imdb"
     return "number" if like[1] >= len(values) / 2 else "name"
 
-
+# %% ../../nbs/lib/catalogue.ipynb #8cb3b94f
 def _what_is_missing(columns, told):
     "One line: which columns there are, which role has none, and how to tell it."
     names = {bare(column) for column in columns}
@@ -269,7 +264,6 @@ def _what_is_missing(columns, told):
 
 # %% ../../nbs/lib/catalogue.ipynb #2d092942
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, UnicodeError, csv.Error, pa.ArrowException)
-
 
 def read_catalogue(
     path: str | Path,  # a table of movies

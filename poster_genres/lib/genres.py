@@ -27,11 +27,9 @@ _ONLY_TMDB = {"Science Fiction": ("Sci-Fi",), "TV Movie": (), "Foreign": ()}
 _ONLY_IMDB = {"Sci-Fi": ("Science Fiction",), "Musical": ("Music",), "News": ("Documentary",), "Film-Noir": ("Crime",), "Biography": (),
               "Sport": (), "Short": (), "Adult": (), "Game-Show": (), "Reality-TV": (), "Talk-Show": ()}
 
-
 def _vocabulary(own, foreign):
     "The names of one site as they are, and those of the other as they become."
     return {name: (name,) for name in (*GENRES, *own) if name not in foreign} | foreign
-
 
 MAPPINGS = {"tmdb": _vocabulary(_ONLY_TMDB, _ONLY_IMDB), "imdb": _vocabulary(_ONLY_IMDB, _ONLY_TMDB)}
 
@@ -47,14 +45,11 @@ def translate(
 # %% ../../nbs/lib/genres.ipynb #736d344c
 NOTHING_SAID = {"", "nan", "none", "null", "n/a", "na", "<na>", "\\n", "-", "[]", "unknown", "(no genres listed)"}  # how programs write that there is nothing
 
-
 def bare(name) -> str:  # of a genre or a column
     "The name without case, spaces and signs."
     return re.sub(r"[\W_]+", "", str(name)).casefold()
 
-
 _KNOWN = {bare(name): name for name in MAPPINGS["imdb"]} | {"children": "Family", "childrens": "Family", "biopic": "Biography"}
-
 
 def is_known_genre(name: str) -> bool:  # as anybody writes it
     "Whether one of the two sites has such a genre."
@@ -78,7 +73,6 @@ _ONE = "|".join(sorted((r"[\W_]*".join(map(re.escape, name)) for name in _KNOWN)
 _ONLY_KNOWN = re.compile(rf"{_BETWEEN}?(?:{_ONE})(?:{_BETWEEN}(?:{_ONE}))*{_BETWEEN}?", re.I)
 _EACH = re.compile(rf"(?:{_ONE})(?=[\W_]|$)", re.I)
 
-
 def _names_in(text):
     "The names in a row of names, as they are written."
     if len(text) < 300 and _ONLY_KNOWN.fullmatch(text):
@@ -94,7 +88,6 @@ def parse_genres(text: str) -> tuple[str, ...]:  # the cell: a list of names, of
     if text.casefold() in NOTHING_SAID:
         return ()
     return genres_of(_list_in(text) if text.startswith(("[", "{", "(")) else _names_in(text))
-
 
 def _list_in(text):
     "The list or object that is written in `text`. Raises `ValueError` when it is none."

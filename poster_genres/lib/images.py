@@ -26,8 +26,7 @@ from .runs import PosterGenresError, check_choice
 
 # %% ../../nbs/lib/images.ipynb #c3272d27
 _FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # knows more alphabets than Pillow's own
-_MOST_LINES, _TALLEST = 4, 3000  # lines below an image, pixels of a sheet
-
+_MOST_LINES, _TALLEST, _GAP = 4, 3000, 6  # lines below an image, pixels of a sheet, pixels between images
 
 def _label(draw, text, x, y, width, font):
     "Write `text` at (x, y), a line of the sheet for each of its lines, each cut to `width` pixels."
@@ -45,27 +44,26 @@ def contact_sheet(
     columns: int = 8,  # images in a row
     width: int = 96,  # of each frame, in pixels
     height: int = 144,  # of each frame, in pixels; 2:3 is the shape of a poster
-    gap: int = 6,  # pixels between the frames
 ) -> Image.Image:
     "One picture that shows the images in rows, each fitted into a frame of the same size, and as many rows as a page holds."
     columns, labels = max(1, min(columns, len(images))), list(labels or [])
     lines = max((min(_MOST_LINES, str(label).count("\n") + 1) for label in labels), default=0)
-    wide, tall = width + gap, height + gap + 13 * lines
+    wide, tall = width + _GAP, height + _GAP + 13 * lines
     rows = min(-(-len(images) // columns), max(1, _TALLEST // tall))
     more = len(images) - rows * columns
-    sheet = Image.new("RGB", (columns * wide + gap, max(1, rows) * tall + gap + 16 * (more > 0)), "white")
+    sheet = Image.new("RGB", (columns * wide + _GAP, max(1, rows) * tall + _GAP + 16 * (more > 0)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(_FONT, 9)
     for number, image in enumerate(images[:rows * columns]):
         image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
         image = ImageOps.contain(image.convert("RGB"), (width, height))
-        x, y = gap + number % columns * wide, gap + number // columns * tall
+        x, y = _GAP + number % columns * wide, _GAP + number // columns * tall
         sheet.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
         if labels and labels[number]:
             others = labels[number + 1:(number // columns + 1) * columns]
             room = next((place for place, label in enumerate(others, 1) if label), columns - number % columns)
-            _label(draw, labels[number], x, y + height + 1, room * wide - gap, font)
+            _label(draw, labels[number], x, y + height + 1, room * wide - _GAP, font)
     if more > 0:
-        draw.text((gap, sheet.height - 16), f"and {more:,} more", font=font, fill="#333333")
+        draw.text((_GAP, sheet.height - 16), f"and {more:,} more", font=font, fill="#333333")
     return sheet
 
 # %% ../../nbs/lib/images.ipynb #f9c09fb6
@@ -82,7 +80,6 @@ def as_jpeg(
 class BadImage(PosterGenresError):
     "A file that cannot be used as a poster; the message is the reason."
 
-
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, RuntimeError, struct.error)  # what Pillow raises
 MOST_PIXELS = 25_000_000  # to be decoded; as a see-through picture, put on white, they need 400 MB
@@ -98,10 +95,9 @@ def open_image(data: bytes) -> Image.Image:  # what claims to be an image
         raise BadImage("empty file")
     if data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_WEB_PAGE):
         raise BadImage("a web page, not an image")
-    entries, pixels_at = _entries(data)
-    if not entries and (start := data[:65_536].find(b"\xff\xd8\xff")) > 0:
+    if not _entries(data)[0] and (start := data[:65_536].find(b"\xff\xd8\xff")) > 0:
         data = data[start:]
-        entries, pixels_at = _entries(data)
+    entries, pixels_at = _entries(data)
     if entries > 100_000:
         raise BadImage("its header has more entries than are safe to read")
     Image.init()
@@ -134,7 +130,6 @@ def _entries(data):
         return len(data) // 20 if data[30:31] in (b"\1", b"\2") else 1, 0  # run lengths are decoded by a slow program
     return int(data.startswith((b"RIFF", b"\xff\x0a", b"\0\0\0\x0cJXL", b"II", b"MM")) or data[4:8] == b"ftyp"), 0
 
-
 def _pieces(data, place, form, offset, besides):
     "How many pieces follow each other from `place` on, each with its length at `offset` and so many bytes `besides`, and where they end."
     count = 0
@@ -142,7 +137,6 @@ def _pieces(data, place, form, offset, besides):
         place += struct.unpack_from(form, data, place + offset)[0] + besides
         count += 1
     return max(1, count), place
-
 
 def _tiff_entries(data, order):
     "How many values the first directory of a TIFF claims."
@@ -156,14 +150,12 @@ def _tiff_entries(data, order):
 # %% ../../nbs/lib/images.ipynb #21882ff2
 _WHITE = (1, 255, 1023, 4095, 65_535)
 
-
 def _from_numbers(image):
     "The picture of one number a pixel in bytes, whatever the numbers' range."
     values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
     low, high = min(0.0, float(values.min())), float(values.max())
     white = next((white for white in _WHITE if low == 0 and high <= white), high)
     return Image.fromarray(((values - low) * (255 / max(white - low, 1e-30))).round().astype(np.uint8))
-
 
 def _to_rgb(image):
     "The decoded image, upright and in mode RGB, by the rules of the table above."
@@ -186,7 +178,6 @@ def decode(
     "The picture, upright and in RGB. Raises `BadImage` when there is none, or when it is not whole."
     return _decode(open_image(source if isinstance(source, bytes) else _content(source)), at_least)
 
-
 def _content(path):
     "What is in the file. Raises `BadImage` when it is missing, no file at all, or too large for a poster."
     try:
@@ -200,7 +191,6 @@ def _content(path):
         raise BadImage("file is missing") from None
     except OSError as error:
         raise BadImage(f"file cannot be read: {error.strerror}") from None
-
 
 def _decode(image, at_least=None):
     "The opened picture, upright and in RGB. Raises `BadImage` when it is not whole."
@@ -218,7 +208,6 @@ def _decode(image, at_least=None):
 
 # %% ../../nbs/lib/images.ipynb #74c34399
 _WAVES = np.cos(np.pi / 32 * np.arange(8)[:, None] * (np.arange(32) + 0.5))  # 8 waves over 32 pixels, from none to 3 1/2 swings
-
 
 def perceptual_hash(picture: Image.Image) -> str:  # upright and in RGB
     "What the picture looks like, in 16 hexadecimal digits; the same as the package ImageHash gives."
@@ -246,7 +235,6 @@ def verify(data: bytes) -> ImageFacts:  # what claims to be an image
 # %% ../../nbs/lib/images.ipynb #4bda924b
 _FIT = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}
 FITS = tuple(_FIT)
-
 
 def resize(
     image: Image.Image,  # a picture in RGB

@@ -31,7 +31,7 @@ _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _OTHERS = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"%PDF": "a PDF", b"SQLite format 3": "a SQLite database", b"\x89HDF": "an HDF5 file",
            b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"\x80\x04\x95": "a Python pickle, which is never opened"}
 
-
+# %% ../../nbs/lib/tables.ipynb #e0c72224
 def _open_bytes(path):
     "The file or what is packed in it, open for reading bytes. Raises `InputError` for a file that is plainly no table."
     file = open(path, "rb")
@@ -60,7 +60,7 @@ def _as_text(file):
     is_utf8 = codecs.utf_8_decode(start, "ignore")[0] == codecs.utf_8_decode(start, "replace")[0]
     return io.TextIOWrapper(file, "utf-8", errors="poster_genres.cp1252", newline=""), "UTF-8" if is_utf8 else "Windows-1252"
 
-
+# %% ../../nbs/lib/tables.ipynb #5d376f77
 def _from_cp1252(error):
     "The bytes that are not UTF-8 as letters of code page 1252, or of Latin-1 where that has none."
     found = error.object[error.start:error.end]
@@ -79,7 +79,6 @@ def _lines(text, path):
 # %% ../../nbs/lib/tables.ipynb #fd192e0b
 _SEPARATED = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons", "|": "CSV with bars"}
 
-
 def _dialect(lines, is_header):
     "The number of the line that holds the names of the columns, and how `csv.reader` reads it and all others; None when there is no such line."
     for number, line in enumerate(lines[:30]):
@@ -91,12 +90,11 @@ def _dialect(lines, is_header):
                 return number, max((doubled | other, doubled), key=partial(_right_rows, rest))
     return None
 
-
+# %% ../../nbs/lib/tables.ipynb #76f6ef0c
 def _right_rows(lines, dialect):
     "How many rows have as many cells as the first, and none with a lone quotation mark at its start."
     rows = list(csv.reader(lines, **dialect))
     return sum(len(cells) == len(rows[0]) and not any(cell.startswith('"') and cell.count('"') % 2 for cell in cells) for cells in rows)
-
 
 def _wrapped(lines, mark):
     "Whether a cell stands in quotation marks that hold doubled ones, or the names of the columns do."
@@ -121,7 +119,7 @@ def _rows(lines, dialect, is_row):
         elif cells:
             yield cells, f", lines {first} to {number}" if number > first else ""
 
-
+# %% ../../nbs/lib/tables.ipynb #890527eb
 def _cells(text, dialect):
     "The cells of one row, None when a quotation mark is not closed in it."
     try:
@@ -145,7 +143,6 @@ class Source(NamedTuple):
     format: str
     encoding: str = ""
 
-
 def _read_parquet(path, places):
     "The `Source` of a Parquet file; only the columns that are needed are read."
     file = pq.ParquetFile(path)
@@ -163,7 +160,6 @@ def _object(entry):
         return None
     return entry if isinstance(entry, dict) else None
 
-
 def _objects(entries, format, encoding):
     "The `Source` of objects; its columns are the names in the first hundred of them. An entry that is no object is a row without values."
     entries = (_object(entry) for entry in entries if not isinstance(entry, str) or entry.strip())
@@ -176,7 +172,6 @@ def _objects(entries, format, encoding):
 def _is_nested(found):
     "Whether the value is an object of columns or of objects, and not one movie."
     return isinstance(found, dict) and bool(found) and all(isinstance(value, dict | list) for value in found.values())
-
 
 def _entries(text, is_header, path):
     "The objects in a text of JSON: a list of them, objects by id, an object of columns, or one of these by a name. Raises `InputError`."
