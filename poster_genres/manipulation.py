@@ -127,11 +127,8 @@ def _close_pairs(hashes, distance):
     return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 # %% ../nbs/03_manipulation.ipynb #7db91b27
-def near_duplicates(
-    table: pd.DataFrame,  # imdb_id, sha256 and phash of each poster; a missing hash is like no other
-    distance: int = PHASH_DISTANCE,  # bits in which two perceptual hashes may differ
-) -> pd.Series:
-    "For each poster the smallest id of its group of near-duplicates; its own id when there is no other."
+def near_duplicates(table: pd.DataFrame, distance: int = PHASH_DISTANCE) -> pd.Series:  # bits in which two perceptual hashes may differ
+    "For each poster of the `table` (imdb_id, sha256, phash) the smallest id of its group of near-duplicates. A missing hash is like no other."
     _, same_bytes, _ = _first_with(table.sha256)
     first, edges, hashes = _first_with(table.phash)
     close = _close_pairs(np.array([int(value, 16) for value in hashes], np.uint64), distance)
@@ -171,11 +168,8 @@ def parts(
     return table.group.map(lambda group: found.get(group, "train")).astype(object)
 
 # %% ../nbs/03_manipulation.ipynb #f2e5edd9
-def read_train_only(
-    path: str | Path,  # a file of movie ids, one a line
-    known: pd.Series,  # the ids of the catalogue's movies
-) -> set[str]:
-    "The ids in the file, as the catalogue spells them. Raises `InputError` when it is no such file."
+def read_train_only(path: str | Path, known: pd.Series) -> set[str]:  # the ids of the catalogue's movies
+    "The ids in the file `path`, one a line, as the catalogue spells them. Raises `InputError` when it is no such file."
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeError) as error:

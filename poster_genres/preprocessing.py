@@ -55,8 +55,8 @@ def check_pixels(counts: np.ndarray) -> dict[str, float]:  # how often each of t
     found = {"mean": round(float(mean), 1), "spread": round(float(spread), 1), "lowest": lowest, "highest": highest}
     if 10 <= found["mean"] <= 245 and found["spread"] >= 10 and highest - lowest >= 100:
         return found
-    raise StepError(f"these pixels are no posters: mean {found['mean']}, spread {found['spread']}, range {lowest} to {highest}; bytes of posters have a mean "
-                    "of about 110, a spread of about 80 and use 0 to 255; were they scaled, perhaps twice, or are all posters blank?")
+    raise StepError(f"these pixels are no posters: mean {found['mean']}, spread {found['spread']}, range {lowest} to {highest}; bytes of posters have "
+                    "a mean of about 110, a spread of about 80 and use 0 to 255; were they scaled, perhaps twice, or are all posters blank?")
 
 # %% ../nbs/04_preprocessing.ipynb #d53e6c2c
 def write_images(

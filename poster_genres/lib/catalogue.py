@@ -47,10 +47,7 @@ def normalise_id(text: str) -> str | None:  # an IMDb id as a catalogue writes i
 KINDS = {"imdb": "IMDb's", "number": "numbers of another site than IMDb, such as TMDB's", "name": "names of files"}
 IMAGE_ENDING = re.compile(r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|jxl|mpo)$", re.I)
 
-def id_of(
-    text: str,  # an id as a catalogue writes it
-    kind: str = "imdb",  # imdb; number: of TMDB or another site; name: of a poster's file
-) -> str | None:
+def id_of(text: str, kind: str = "imdb") -> str | None:  # imdb; number: of TMDB or another site; name: of a poster's file
     "The id in its one spelling, None when `text` is empty. Raises `ValueError` when it is none of this kind."
     if kind == "imdb":
         return normalise_id(text)
@@ -75,11 +72,8 @@ COLUMN_NAMES = {  # compared without case, spaces, hyphens and underscores
 _IMDB_NAMES = COLUMN_NAMES["id"][:9]
 
 # %% ../../nbs/lib/catalogue.ipynb #7303976e
-def recognise(
-    columns: list[str],  # the names in the first line of a catalogue
-    told: dict[str, str] | None = None,  # the names of columns by role, where the user tells them
-) -> dict[str, tuple[int, ...]] | None:
-    "The places of the columns by role, and of those that stand for a genre each; None when no column is an id, or none holds genres."
+def recognise(columns: list[str], told: dict[str, str] | None = None) -> dict[str, tuple[int, ...]] | None:  # names by role, as a user tells them
+    "The places of the `columns` by role, and of those that stand for a genre each; None when no column is an id, or none holds genres."
     names, told = [bare(column) for column in columns], told or {}
     known = {role: [bare(told[role])] if role in told else known for role, known in COLUMN_NAMES.items()}
     found = {role: tuple(place for name in known[role] for place, column in enumerate(names) if column == name) for role in known}
@@ -101,11 +95,8 @@ def told_columns(text: str) -> dict[str, str]:  # such as id=movie,genres=kind
 _TITLE_AND_YEAR = re.compile(r"(.{0,1000}\S)\s*\((\d{4})\)")
 _YEAR = re.compile(r"(?<!\d)(?:18[7-9]|19\d|20\d|21\d)\d(?!\d)")
 
-def title_and_year(
-    title: str,  # the title, with or without a year in parentheses at its end
-    released: str = "",  # the year or the date of release, such as 1994-09-10
-) -> tuple[str | None, int | None]:
-    "The title without its year, at most 500 letters of it, and the year; None for what is not known."
+def title_and_year(title: str, released: str = "") -> tuple[str | None, int | None]:  # the year or the date of release, such as 1994-09-10
+    "The `title` without a year in parentheses at its end, at most 500 letters of it, and the year; None for what is not known."
     title = " ".join(title[:5000].encode("utf-8", "replace").decode().split())
     match = _TITLE_AND_YEAR.fullmatch(title)
     if match and not released:
@@ -125,7 +116,6 @@ class Row(NamedTuple):
     original_title: str | None = None  # in the language of the movie
     reason: str | None = None
 
-# %% ../../nbs/lib/catalogue.ipynb #2d8aa011
 def _text(value):
     "A cell as text; a number without a fraction as a whole one."
     if isinstance(value, str):
@@ -221,18 +211,14 @@ def count_reasons(reasons: pd.Series) -> dict[str, int]:  # one reason for each 
     "How many rows have each kind of reason, the most frequent first; the kind is what stands before the colon."
     return dict(Counter(reason.split(":")[0] for reason in reasons.dropna()).most_common())
 
-# %% ../../nbs/lib/catalogue.ipynb #17e638d6
 def _rejections(table):
     "For each kind of reason how many rows have it, and the number of the first one with what is wrong with it."
     first = table.assign(kind=table.reason.str.split(":").str[0]).drop_duplicates("kind").set_index("kind")
     return {kind: (count, f"such as row {first.row[kind]}{first.reason[kind].removeprefix(kind)[:150]}") for kind, count in count_reasons(table.reason).items()}
 
 # %% ../../nbs/lib/catalogue.ipynb #3b6be92a
-def as_catalogue(
-    rows: Iterable[Row],  # in the order of the file
-    **understood,  # the first fields of `Understood`
-) -> pd.DataFrame:
-    "The table of these rows, with what was `Understood` in its `attrs`."
+def as_catalogue(rows: Iterable[Row], **understood) -> pd.DataFrame:  # the first fields of `Understood`
+    "The table of the `rows` of a file, in their order, with what was `Understood` in its `attrs`."
     found, first_row = {name: [] for name in Row._fields}, {}
     for number, row in enumerate(rows):  # column by column, because a million rows as objects would fill the memory
         for name, value in zip(Row._fields, row._replace(reason=_rejected(row, number, first_row))):
@@ -253,7 +239,6 @@ def _kind_of_ids(column, values):
         return "imdb"
     return "number" if like[1] >= len(values) / 2 else "name"
 
-# %% ../../nbs/lib/catalogue.ipynb #8cb3b94f
 def _what_is_missing(columns, told):
     "One line: which columns there are, which role has none, and how to tell it."
     names = {bare(column) for column in columns}
@@ -265,11 +250,8 @@ def _what_is_missing(columns, told):
 # %% ../../nbs/lib/catalogue.ipynb #2d092942
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, UnicodeError, csv.Error, pa.ArrowException)
 
-def read_catalogue(
-    path: str | Path,  # a table of movies
-    columns: str = "",  # as in `told_columns`; empty: by their names
-) -> pd.DataFrame:
-    "A row for each row of the file; `reason` says why it is rejected; `attrs` has what was `Understood`. Raises `InputError`."
+def read_catalogue(path: str | Path, columns: str = "") -> pd.DataFrame:  # as in `told_columns`; empty: by their names
+    "A row for each row of the table at `path`; `reason` says why it is rejected; `attrs` has what was `Understood`. Raises `InputError`."
     told = told_columns(columns)
     try:
         source = open_table(path, lambda names: (found := recognise(names, told)) and list(found.values()), _ID.fullmatch)

@@ -34,11 +34,8 @@ def _vocabulary(own, foreign):
 MAPPINGS = {"tmdb": _vocabulary(_ONLY_TMDB, _ONLY_IMDB), "imdb": _vocabulary(_ONLY_IMDB, _ONLY_TMDB)}
 
 # %% ../../nbs/lib/genres.ipynb #239f75f6
-def translate(
-    genres: list[str],  # the names that a catalogue gives a movie
-    vocabulary: str = "tmdb",  # one of `MAPPINGS`
-) -> list[str]:
-    "The same genres in the names of `vocabulary`, each once; a name that neither site knows stays as it is."
+def translate(genres: list[str], vocabulary: str = "tmdb") -> list[str]:  # one of `MAPPINGS`
+    "The `genres` of a movie in the names of `vocabulary`, each once; a name that neither site knows stays as it is."
     mapping = MAPPINGS[vocabulary]
     return list(dict.fromkeys(name for known in genres for name in mapping.get(known, (known,))))
 
@@ -115,23 +112,15 @@ def genre_names(genres: list[list[str]]) -> list[str]:  # the genres of each mov
     found = {name for names in genres for name in names}
     return [name for name in GENRES if name in found] + sorted(found - set(GENRES))
 
-# %% ../../nbs/lib/genres.ipynb #bbbe5571
-def multi_hot(
-    genres: list[list[str]],  # the genres of each movie
-    names: list[str],  # the columns; a genre that is not among them is left out
-) -> np.ndarray:
-    "A uint8 matrix with a row for each movie and a column for each name: 1 where the movie has the genre."
+def multi_hot(genres: list[list[str]], names: list[str]) -> np.ndarray:  # the columns; a genre that is not among them is left out
+    "A uint8 matrix with a row for the `genres` of each movie and a column for each name: 1 where the movie has the genre."
     matrix = np.zeros((len(genres), len(names)), np.uint8)
     for column, name in enumerate(names):
         matrix[:, column] = [name in found for found in genres]
     return matrix
 
-# %% ../../nbs/lib/genres.ipynb #4cdeae2f
-def count_genres(
-    genres: list[list[str]],  # the genres of each movie
-    repeats: list[int] | None = None,  # how often each movie comes; default: once
-) -> pd.Series:
-    "How many movies have each genre, repeats counted, in the order of the genres' columns."
+def count_genres(genres: list[list[str]], repeats: list[int] | None = None) -> pd.Series:  # how often each movie comes; default: once
+    "How many movies have each genre, by the `genres` of each movie, repeats counted, in the order of the genres' columns."
     names = genre_names(genres)
     times = np.ones(len(genres), int) if repeats is None else np.asarray(repeats, int)
     return pd.Series(times @ multi_hot(genres, names), names, dtype=int)

@@ -67,11 +67,8 @@ def contact_sheet(
     return sheet
 
 # %% ../../nbs/lib/images.ipynb #f9c09fb6
-def as_jpeg(
-    image: Image.Image,  # any picture in RGB, such as a contact sheet
-    quality: int = 85,  # Pillow's JPEG quality; 85 shows no artefacts at this size
-) -> Shown:
-    "The picture as something that a notebook displays and saves as a small JPEG."
+def as_jpeg(image: Image.Image, quality: int = 85) -> Shown:  # Pillow's JPEG quality; 85 shows no artefacts at this size
+    "The `image` in RGB, such as a contact sheet, as something that a notebook displays and saves as a small JPEG."
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Shown(file.getvalue(), format="jpeg")
@@ -171,11 +168,8 @@ def _to_rgb(image):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 # %% ../../nbs/lib/images.ipynb #cfcc2ec1
-def decode(
-    source: str | Path | bytes,  # a file, or what was in it
-    at_least: tuple[int, int] | None = None,  # a JPEG may be decoded smaller, but not below this; None: full size
-) -> Image.Image:
-    "The picture, upright and in RGB. Raises `BadImage` when there is none, or when it is not whole."
+def decode(source: str | Path | bytes, at_least: tuple[int, int] | None = None) -> Image.Image:  # a JPEG may be decoded smaller, but not below this
+    "The picture in the file or bytes `source`, upright and in RGB. Raises `BadImage` when there is none, or when it is not whole."
     return _decode(open_image(source if isinstance(source, bytes) else _content(source)), at_least)
 
 def _content(path):
@@ -225,7 +219,7 @@ class ImageFacts(NamedTuple):
     height: int
     mode: str  # Pillow's name, such as RGB, L or CMYK
 
-# %% ../../nbs/lib/images.ipynb #26e14546
+# %% ../../nbs/lib/images.ipynb #b7e987e5
 def verify(data: bytes) -> ImageFacts:  # what claims to be an image
     "The facts about the image in `data`, which was decoded to its last pixel. Raises `BadImage` with the reason."
     image = open_image(data)
