@@ -288,14 +288,11 @@ def manipulate(
     "Write `sample.parquet` and `exclusions.parquet`, and return counts. Raises `InputError` for a bad parameter or too few movies."
     _check(**{name: value for name, value in locals().items() if name not in ("run_dir", "drop_genres")})
     movies, posters = read_table(Path(run_dir, "movies.parquet")), read_table(Path(run_dir, "posters.parquet"))
-    drop = _genre_list(drop_genres, movies.genres.dropna())
-    table, excluded = clean(movies, posters, Wanted(tuple(drop), vocabulary, min_movies))
+    table, excluded = clean(movies, posters, Wanted(tuple(_genre_list(drop_genres, movies.genres.dropna())), vocabulary, min_movies))
     table["group"] = near_duplicates(table)
     listed = read_train_only(train_only, movies.imdb_id) if train_only else set()
-    if balance == "original":
-        sample = original_sample(table, seed=seed)
-    else:
-        sample = balanced(table, balance, balance_share, most_repeats, test_share, validation_share, seed, listed)
+    sample = original_sample(table, seed=seed) if balance == "original" else balanced(
+        table, balance, balance_share, most_repeats, test_share, validation_share, seed, listed)
     if "train" not in set(sample.part):
         raise InputError(f"no movie falls into the training part: {len(table)} movies are too few; take more movies, or smaller test_share and validation_share")
     write_table(movies[["row", "imdb_id", "title"]].join(excluded), Path(run_dir, "exclusions.parquet"))
