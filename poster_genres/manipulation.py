@@ -30,15 +30,12 @@ class Wanted(NamedTuple):
     vocabulary: str = "tmdb"  # one of `MAPPINGS`, or own: the catalogue's names as they are
     min_movies: int = 5  # a genre of fewer movies is removed from its movies
 
-    def names(self,
-              genres: list[str],  # of one movie, in the catalogue's names
-              ) -> list[str]:
+    def names(self, genres: list[str]) -> list[str]:  # of one movie, in the catalogue's names
         "The movie's genres in the names of the vocabulary."
         return genres if self.vocabulary == "own" else translate(genres, self.vocabulary)
 
 # %% ../nbs/03_manipulation.ipynb #5970e020
 STAGES = ("rejected", "left out", "no poster link", "poster failed", "genre left out", "genre too rare")
-
 
 def _excluded(movie, has_poster, wanted):
     "The stage and the reason at which this row of the movies' table leaves; (None, None) for one that stays."
@@ -74,14 +71,12 @@ def exclusions(
     return excluded, kept[kept.str.len() > 0]
 
 # %% ../nbs/03_manipulation.ipynb #309abf5f
-def attrition(
-    excluded: pd.DataFrame,  # a row for each movie, with its row, title, stage and reason
-) -> pd.DataFrame:
+def attrition(excluded: pd.DataFrame) -> pd.DataFrame:  # a row for each movie, with its row, title, stage and reason
     "A row for each stage and reason, in order: how many movies were `removed`, how many were `left`, and an `example`."
     gone = excluded.dropna(subset="stage").fillna({"reason": ""})
     table = gone.groupby(["stage", "reason"], sort=False, as_index=False).agg(removed=("row", "size"), row=("row", "first"), title=("title", "first"))
-    order = table.stage.map(STAGES.index)
-    table = table.assign(order=order).sort_values(["order", "removed"], ascending=[True, False], kind="stable", ignore_index=True)
+    table["order"] = table.stage.map(STAGES.index)
+    table = table.sort_values(["order", "removed"], ascending=[True, False], kind="stable", ignore_index=True)
     table["left"] = len(excluded) - table.removed.cumsum()
     table["example"] = "row " + table["row"].astype(str) + (", " + table.title.astype(object)).fillna("")
     return table[["stage", "reason", "removed", "left", "example"]]
@@ -98,19 +93,16 @@ def clean(
     if not len(kept):
         raise InputError(f"no movie is left of {len(movies)}: see the reasons in movies.parquet and posters.parquet, and the "
                          f"parameters drop_genres ({', '.join(wanted.drop) or 'none'}) and min_movies ({wanted.min_movies})")
-    table = kept.merge(posters[["imdb_id", "path", "sha256", "phash"]], on="imdb_id", validate="1:1")
-    return table.iloc[np.argsort(_ranks(table.imdb_id))].reset_index(drop=True), excluded
+    return _by_id(kept.merge(posters[["imdb_id", "path", "sha256", "phash"]], on="imdb_id", validate="1:1")).reset_index(drop=True), excluded
 
-
-def _ranks(ids):
-    "The place of each id in their order: by number, as ids of seven and of eight digits do not sort as text, and names behind."
-    number = [int(match[1]) if (match := re.fullmatch(r"(?:tt)?(\d+)", imdb_id)) else float("inf") for imdb_id in ids]
-    order = sorted(range(len(ids)), key=lambda row: (number[row], ids.iloc[row]))
-    return np.argsort(order)
+def _by_id(table):
+    "The rows in the order of their ids: by number, as ids of seven and of eight digits do not sort as text, and names behind."
+    number = [int(match[1]) if (match := re.fullmatch(r"(?:tt)?(\d+)", imdb_id)) else float("inf") for imdb_id in table.imdb_id]
+    order = sorted(range(len(table)), key=lambda row: (number[row], table.imdb_id.iloc[row]))
+    return table.iloc[order]
 
 # %% ../nbs/03_manipulation.ipynb #418a35c5
 PHASH_DISTANCE = 6  # of 64 bits; other pictures differ in about 32
-
 
 def _pairs_among(hashes, distance):
     "Pairs (i, j), i < j, of positions in `hashes` that differ in at most `distance` bits, by comparing all with all."
@@ -124,32 +116,26 @@ def _pairs_among(hashes, distance):
 
 # %% ../nbs/03_manipulation.ipynb #af59e746
 def _close_pairs(hashes, distance):
-    "The same pairs of distinct hashes; of many, only those are compared that agree in one of `distance + 1` bands of bits."
-    if len(hashes) < 5000 or distance > 10:
-        return _pairs_among(hashes, distance)
+    "The same pairs of distinct hashes; only those are compared that agree in one of `distance + 1` bands of bits."
     pairs, edges = [np.empty((2, 0), int)], np.linspace(0, 64, distance + 2).astype(np.uint64)
     for low, high in zip(edges, edges[1:]):
-        band = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
+        band = (hashes << (64 - high)) >> (64 - high + low)
         order = np.argsort(band, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
-            pairs.append(rows[_pairs_among(hashes[rows], distance)])
+            if len(rows) > 1:
+                pairs.append(rows[_pairs_among(hashes[rows], distance)])
     return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 # %% ../nbs/03_manipulation.ipynb #7db91b27
-def near_duplicates(
-    table: pd.DataFrame,  # imdb_id, sha256 and phash of each poster; a missing hash is like no other
-    distance: int = PHASH_DISTANCE,  # bits in which two perceptual hashes may differ
-) -> pd.Series:
-    "For each poster the smallest id of its group of near-duplicates; its own id when there is no other."
+def near_duplicates(table: pd.DataFrame, distance: int = PHASH_DISTANCE) -> pd.Series:  # bits in which two perceptual hashes may differ
+    "For each poster of the `table` (imdb_id, sha256, phash) the smallest id of its group of near-duplicates. A missing hash is like no other."
     _, same_bytes, _ = _first_with(table.sha256)
     first, edges, hashes = _first_with(table.phash)
     close = _close_pairs(np.array([int(value, 16) for value in hashes], np.uint64), distance)
     edges = np.concatenate([same_bytes, edges, first[close]], axis=1)
     graph = coo_array((np.ones(edges.shape[1], bool), edges), shape=(len(table), len(table)))
     label = pd.Series(connected_components(graph, directed=False)[1], table.index)
-    by_number = table.imdb_id.iloc[np.argsort(_ranks(table.imdb_id))]
-    return label.map(by_number.groupby(label).first())
-
+    return label.map(_by_id(table).imdb_id.groupby(label).first())
 
 def _first_with(values):
     "Where each value occurs first, an edge from every row to the first row with its value, and the distinct values."
@@ -159,7 +145,6 @@ def _first_with(values):
 
 # %% ../nbs/03_manipulation.ipynb #e0d26ae8
 PARTS = ("train", "validation", "test")
-
 
 def part_of(
     imdb_id: str,  # the id of a movie, or of the group that it belongs to
@@ -178,17 +163,13 @@ def parts(
     train_only: set[str] = frozenset(),  # ids that decide nothing
 ) -> pd.Series:
     "The part of each movie: that of the smallest id of its group which is not in `train_only`, and training where there is none."
-    outside = table[~table.imdb_id.isin(train_only)]
-    deciding = outside.iloc[np.argsort(_ranks(outside.imdb_id))].groupby("group").imdb_id.first()
+    deciding = _by_id(table[~table.imdb_id.isin(train_only)]).groupby("group").imdb_id.first()
     found = {group: part_of(imdb_id, test_share, validation_share) for group, imdb_id in deciding.items()}
     return table.group.map(lambda group: found.get(group, "train")).astype(object)
 
 # %% ../nbs/03_manipulation.ipynb #f2e5edd9
-def read_train_only(
-    path: str | Path,  # a file of movie ids, one a line
-    known: pd.Series,  # the ids of the catalogue's movies
-) -> set[str]:
-    "The ids in the file, as the catalogue spells them. Raises `InputError` when it is no such file."
+def read_train_only(path: str | Path, known: pd.Series) -> set[str]:  # the ids of the catalogue's movies
+    "The ids in the file `path`, one a line, as the catalogue spells them. Raises `InputError` when it is no such file."
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeError) as error:
@@ -203,15 +184,12 @@ def read_train_only(
 # %% ../nbs/03_manipulation.ipynb #3fefdac9
 ENOUGH = 10  # movies that a genre needs in a part to be scored there
 
-
-def too_few(
-    sample: pd.DataFrame,  # movies with their `genres` and `part`
-) -> dict[str, dict[str, int]]:
+def too_few(sample: pd.DataFrame) -> dict[str, dict[str, int]]:  # movies with their `genres` and `part`
     "For each part but training, how many movies have each genre of which it has fewer than `ENOUGH`."
     found = {}
-    for part in dict.fromkeys(sample.part):
-        counts = count_genres(sample.genres[sample.part == part]).reindex(genre_names(sample.genres), fill_value=0)
-        if part != "train" and (counts < ENOUGH).any():
+    for part, genres in sample[sample.part != "train"].groupby("part", sort=False).genres:
+        counts = count_genres(genres).reindex(genre_names(sample.genres), fill_value=0)
+        if (counts < ENOUGH).any():
             found[part] = counts[counts < ENOUGH].to_dict()
     return found
 
@@ -251,7 +229,6 @@ def weigh_rare(
 # %% ../nbs/03_manipulation.ipynb #494d4c61
 BALANCES = ("none", "repeat", "weights", "original")
 VOCABULARIES = (*MAPPINGS, "own")
-
 
 def _genre_list(text, genres):
     "The names in a parameter such as `TV Movie,Foreign`. Raises `InputError` for one that is nowhere a genre."
@@ -311,14 +288,11 @@ def manipulate(
     "Write `sample.parquet` and `exclusions.parquet`, and return counts. Raises `InputError` for a bad parameter or too few movies."
     _check(**{name: value for name, value in locals().items() if name not in ("run_dir", "drop_genres")})
     movies, posters = read_table(Path(run_dir, "movies.parquet")), read_table(Path(run_dir, "posters.parquet"))
-    drop = _genre_list(drop_genres, movies.genres.dropna())
-    table, excluded = clean(movies, posters, Wanted(tuple(drop), vocabulary, min_movies))
+    table, excluded = clean(movies, posters, Wanted(tuple(_genre_list(drop_genres, movies.genres.dropna())), vocabulary, min_movies))
     table["group"] = near_duplicates(table)
     listed = read_train_only(train_only, movies.imdb_id) if train_only else set()
-    if balance == "original":
-        sample = original_sample(table, seed=seed)
-    else:
-        sample = balanced(table, balance, balance_share, most_repeats, test_share, validation_share, seed, listed)
+    sample = original_sample(table, seed=seed) if balance == "original" else balanced(
+        table, balance, balance_share, most_repeats, test_share, validation_share, seed, listed)
     if "train" not in set(sample.part):
         raise InputError(f"no movie falls into the training part: {len(table)} movies are too few; take more movies, or smaller test_share and validation_share")
     write_table(movies[["row", "imdb_id", "title"]].join(excluded), Path(run_dir, "exclusions.parquet"))

@@ -12,15 +12,12 @@ import pandas as pd
 from .lib.genres import count_genres
 
 # %% ../nbs/03a_original_order.ipynb #4388461a
-def share_to_add(
-    count: int,  # how many rows have the genre so far
-) -> float:
+def share_to_add(count: int) -> float:  # how many rows have the genre so far
     "Which share of the missing rows the original adds to a genre of this size."
     return 0.0 if count > 3000 else 0.3 if count > 2000 else 0.5 if count > 1000 else 0.9
 
 # %% ../nbs/03a_original_order.ipynb #4c0aa859
 _FREQUENT = ("Comedy", "Drama")
-
 
 def oversample(
     table: pd.DataFrame,  # the clean movies, with a column `genres`

@@ -24,14 +24,13 @@ import matplotlib
 from fonticon_mdi7 import MDI7
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageFont
 
-from ..lib.genres import DROPPED, GENRES
+from ..lib.genres import GENRES, TMDB_NUMBERS
 from ..lib.runs import check_number
 
 # %% ../../nbs/demo/posters.ipynb #ed749549
 def by_genre(table: str) -> dict[str, list[str]]:  # a genre a line: its name, a colon, and values between vertical bars
     "The table as a dictionary of lists."
     return {genre: values.split("|") for genre, values in (line.split(": ", 1) for line in table.strip().splitlines())}
-
 
 Taste = namedtuple("Taste", "motifs palettes scenes effects styles")
 
@@ -64,7 +63,6 @@ def icon(name: str) -> Image.Image:  # its name in the icon font; marks behind i
     ImageDraw.Draw(mask).text((160, 160), glyph, font=font, anchor="mm", fill=255)
     return mask.crop(mask.getbbox())
 
-# %% ../../nbs/demo/posters.ipynb #b6c00e42
 def resized(mask: Image.Image, size: float, tilt: float = 0) -> Image.Image:  # its longer side in pixels, and degrees
     "The mask in another size."
     share = size / max(mask.size)
@@ -72,7 +70,7 @@ def resized(mask: Image.Image, size: float, tilt: float = 0) -> Image.Image:  # 
     return mask.rotate(tilt, Image.BILINEAR, expand=True) if tilt else mask
 
 # %% ../../nbs/demo/posters.ipynb #ec9539e8
-GENRE_IDS = dict(zip((*GENRES, *DROPPED), (28, 12, 16, 35, 80, 99, 18, 10751, 14, 36, 27, 10402, 9648, 10749, 878, 53, 10752, 37, 10770, 10769)))
+GENRE_IDS = {name: number for number, name in TMDB_NUMBERS.items()}
 
 # %% ../../nbs/demo/posters.ipynb #dee99a56
 _TYPICAL = """
@@ -89,7 +87,6 @@ Th; 4 Co Cr Ro; 4 Dr Hi Ro Wa; 6 Ac Cr Dr My; 5 Cr Dr Ho Th"""
 _SHORT = {genre[:2]: genre for genre in GENRES} | {"Mu": "Music", "My": "Mystery", "Fa": "Family", "Fn": "Fantasy"}
 _COMBINATIONS = {tuple(map(_SHORT.get, names)): int(weight) for weight, *names in map(str.split, _TYPICAL.split(";"))}
 
-# %% ../../nbs/demo/posters.ipynb #0f3bcf42
 def draw_genres(rng: random.Random) -> tuple[str, ...]:  # the source of randomness
     "One to four genres that go together, as often as they do in a real catalogue."
     return rng.choices(list(_COMBINATIONS), list(_COMBINATIONS.values()))[0]
@@ -144,14 +141,12 @@ def make_title(genre: str, rng: random.Random) -> str:  # the genre that it shou
     noun, other = rng.sample(_WORDS[genre][0].split(), 2)
     return form.format(noun=noun, other=other, adjective=rng.choice(_ADJECTIVES), place=rng.choice(_ARRANGEMENTS), name=rng.choice(_FIRST))
 
-# %% ../../nbs/demo/posters.ipynb #aa4c697d
 def _name(rng):
     "The name of a person who was never born."
     return f"{rng.choice(_FIRST)} {rng.choice(_LAST)}"
 
 # %% ../../nbs/demo/posters.ipynb #fcf09514
 SyntheticMovie = namedtuple("SyntheticMovie", "imdb_id tmdb_id title tagline released genres people seed")
-
 
 def _movie(number, seed):
     "The movie with this number, which does not depend on how many movies there are."
@@ -163,7 +158,6 @@ def _movie(number, seed):
         released=f"{round(2019 - 85 * rng.random() ** 2.2)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}",
         genres=genres, people=tuple(_name(rng) for _ in range(4)), seed=f"{seed}/{number}/poster")
 
-# %% ../../nbs/demo/posters.ipynb #c3d4c483
 def made_up_movies(movies: int, seed: int = 0) -> list[SyntheticMovie]:  # how many; another seed, other movies
     "That many movies that do not exist. Raises `InputError` for numbers that are none."
     check_number("movies", movies, 1, whole=True), check_number("seed", seed, 0, whole=True)
@@ -195,14 +189,12 @@ def blend(one: tuple, other: tuple, share: float) -> tuple:  # two colours; 0: a
     "The colour that lies between two."
     return tuple(round(a + (b - a) * share) for a, b in zip(one, other))
 
-# %% ../../nbs/demo/posters.ipynb #18049dc5
 def luminance(colour: tuple) -> float:  # red, green, blue
     "How bright the colour is to the eye, 0 to 255."
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 # %% ../../nbs/demo/posters.ipynb #7451ae84
 SIZE = WIDTH, HEIGHT = 364, 536
-
 
 class Page:
     "A poster while it is drawn: its picture at twice the final size, palette, randomness, and where things may stand."
@@ -238,27 +230,22 @@ def texture(name: str) -> Image.Image:  # "half", "fade", "lines", "dots" or "co
             draw.circle((column * 16 + row % 2 * 8, row * 16 + 8), (row + 1) * 0.65, fill=255)
     return image
 
-
 LOOKS = {name: [layer.split() for layer in layers.split("; ")] for name, layers in {
     "flat": "0 0 main -", "bright": "0 0 accent -", "folded": "0 0 main -; 0 0 shade half", "print": "9 7 accent -; 0 0 main -",
     "dawn": "0 0 accent -; 0 0 main fade", "dotted": "0 0 accent -; 0 0 main dots", "striped": "0 0 shade -; 0 0 main lines",
     "halo": "0 0 accent glow; 0 0 main -", "solid": "12 12 shadow -; 0 0 accent -; 0 0 depth half", "lifted": "3 3 shadow -; 0 0 main -",
     "sticker": "-5 0 paper -; 5 0 paper -; 0 -5 paper -; 0 5 paper -; 0 0 accent -; 0 0 depth half"}.items()}
 
-# %% ../../nbs/demo/posters.ipynb #4483fee2
-def _colours(palette, under):
-    "The colours of a look's layers on a ground of this brightness."
-    far = palette.ink if under > 105 else blend(palette.paper, palette.low, 0.2)
-    accent = palette.accent if abs(luminance(palette.accent) - under) > 65 else blend(palette.accent, far, 0.6)
-    return {"main": far, "accent": accent, "paper": palette.paper, "shadow": blend(palette.ink, palette.far, 0.2),
-            "shade": blend(far, palette.accent, 0.45), "depth": blend(accent, palette.ink, 0.3)}
-
 # %% ../../nbs/demo/posters.ipynb #4ab9ee10
 def paint(page: Page, mask: Image.Image, x: float, y: float, look: str = "flat") -> None:  # one of `LOOKS`
     "Paint the mask with its middle at `x` and `y`, layer by layer: dark on light, light on dark."
     wide, tall = mask.size
     left, top = round(x - wide / 2), round(y - tall / 2)
-    colours = _colours(page.palette, page.brightness(left, top, left + wide, top + tall))
+    palette, under = page.palette, page.brightness(left, top, left + wide, top + tall)
+    main = palette.ink if under > 105 else blend(palette.paper, palette.low, 0.2)
+    accent = palette.accent if abs(luminance(palette.accent) - under) > 65 else blend(palette.accent, main, 0.6)
+    colours = {"main": main, "accent": accent, "paper": palette.paper, "shadow": blend(palette.ink, palette.far, 0.2),
+               "shade": blend(main, palette.accent, 0.45), "depth": blend(accent, palette.ink, 0.3)}
     for dx, dy, colour, pattern in LOOKS[look]:
         shape, margin = mask, 40 if pattern == "glow" else 0
         if pattern == "glow":
@@ -277,19 +264,12 @@ def sky(page: Page, *colours: tuple) -> None:  # from the top down; default: the
     column.putdata(colours)
     page.image.paste(column.resize((1, HEIGHT), Image.BILINEAR).resize(SIZE, Image.NEAREST))
 
-# %% ../../nbs/demo/posters.ipynb #a00a1e02
-@cache
-def _patch(strength):
-    "A soft round mask, 255 times `strength` in its middle."
-    return Image.radial_gradient("L").point([round(255 * strength * max(0, 1 - value / 180) ** 2) for value in range(256)])
-
-# %% ../../nbs/demo/posters.ipynb #e04179ee
 def glow(page: Page, x: float, y: float, radius: float, colour: tuple, strength: float = 1) -> None:  # of the colour in the middle, 0 to 1
     "Lay a soft round patch of colour on the page."
-    radius = round(radius)
-    page.image.paste(colour, (round(x) - radius, round(y) - radius), _patch(strength).resize((2 * radius, 2 * radius), Image.BILINEAR))
+    radius, fade = round(radius), [round(255 * strength * max(0, 1 - value / 180) ** 2) for value in range(256)]
+    patch = Image.radial_gradient("L").point(fade).resize((2 * radius, 2 * radius), Image.BILINEAR)
+    page.image.paste(colour, (round(x) - radius, round(y) - radius), patch)
 
-# %% ../../nbs/demo/posters.ipynb #a49aae64
 def sun(page: Page, x: float, y: float, radius: float) -> None:  # the middle and the size, in pixels
     "Draw a sun or a moon with its halo."
     bright = blend(page.palette.low, (255, 248, 224), 0.75)
@@ -347,7 +327,6 @@ def scatter(page: Page, kind: str, bottom: float = 0) -> None:  # one of `SCATTE
 # %% ../../nbs/demo/posters.ipynb #5acf59eb
 LAND = {"hills": (62, 20, 34, 6, 0.4), "mountains": (130, 42, 95, 18, 0.55), "dunes": (40, 26, 18, 3, 0.25), "mesas": (70, 24, 560, 100, 0.5, 0.09)}
 
-
 def land(page: Page, kind: str) -> None:  # one of `LAND`: the height of the first ridge, from ridge to ridge, swing, calmer by, roughness, cut
     "Ridges in haze, one before the other, and a low sun."
     back, step, swing, calmer, *shape = LAND[kind]
@@ -370,7 +349,6 @@ def sea(page: Page):  # what to draw on
         page.draw.line([x - half * page.rng.random() + shift, y, x + half * page.rng.random() + shift, y],
                        fill=(*page.palette.low, 160), width=1 + k // 12)
 
-# %% ../../nbs/demo/posters.ipynb #85c48d01
 def forest(page: Page):  # what to draw on
     "Bare trunks in mist."
     sky(page, page.palette.top, page.palette.low, page.tone(0.2))
@@ -411,7 +389,6 @@ def room(page: Page):  # what to draw on
         page.draw.polygon([(left, top), (left + 68, top + 8), (left + 68 + slant * 0.35, top + 76), (left + slant * 0.35, top + 68)],
                           fill=(*blend(page.palette.low, page.palette.paper, 0.3), 165))
 
-# %% ../../nbs/demo/posters.ipynb #7a2a20fe
 def stage(page: Page):  # what to draw on
     "A stage under beams of light, and the heads of the audience."
     sky(page, page.palette.ink, blend(page.palette.top, page.palette.ink, 0.4), page.palette.far)
@@ -436,7 +413,6 @@ def rays(page: Page):  # what to draw on
         page.draw.polygon([(x, y), *edges], fill=other)
     glow(page, x, y, 200, page.palette.paper, 0.6)
 
-# %% ../../nbs/demo/posters.ipynb #dcdb1551
 def disc(page: Page):  # what to draw on
     "One great disc, or rings, on a plain field."
     palette, rng = page.palette, page.rng
@@ -456,7 +432,6 @@ def space(page: Page):  # what to draw on
     glow(page, x, y, reach * 1.5, page.palette.low, 0.8)
     page.draw.circle((x, y), reach, fill=blend(page.palette.far, page.palette.ink, 0.4))
 
-# %% ../../nbs/demo/posters.ipynb #2d348f51
 def blocks(page: Page):  # what to draw on
     "Slanted stripes of four colours."
     colours = page.rng.sample(page.palette[:4] + page.palette[5:], 5)
@@ -465,7 +440,6 @@ def blocks(page: Page):  # what to draw on
     for k in range(1, 8):
         y = k * step + page.rng.randint(-10, 10) - 60
         page.draw.polygon([(0, y - lean / 2), (WIDTH, y + lean / 2), (WIDTH, 900), (0, 900)], fill=colours[k % 4])
-
 
 SCENES = {kind: partial(land, kind=kind) for kind in LAND} | {
     scene.__name__: scene for scene in (sea, forest, skyline, room, stage, rays, disc, space, blocks)}
@@ -477,7 +451,6 @@ def slices(page: Page):  # what to draw on
         slice = page.image.crop((0, y, WIDTH, y + page.rng.randint(16, 36)))
         page.image.paste(ImageChops.offset(slice, page.rng.choice([-1, 1]) * page.rng.randint(8, 22), 0), (0, y))
 
-# %% ../../nbs/demo/posters.ipynb #9ee0cb59
 def drips(page: Page):  # what to draw on
     "Paint that runs down from the top."
     fill = blend(page.palette.accent, (120, 0, 8), 0.75)
@@ -495,7 +468,6 @@ def tape(page: Page):  # what to draw on
         shape = Image.new("L", band.size, 255).rotate(angle, Image.BICUBIC, expand=True)
         page.image.paste(band.rotate(angle, Image.BICUBIC, expand=True), (-70, page.rng.randint(page.top, page.ground - 200)), shape)
 
-# %% ../../nbs/demo/posters.ipynb #d4f7740e
 def strip(page: Page):  # what to draw on
     "The perforated edges of a film."
     for left in (0, WIDTH - 26):
@@ -503,7 +475,6 @@ def strip(page: Page):  # what to draw on
         for y in range(8, HEIGHT, 26):
             page.draw.rounded_rectangle([left + 7, y, left + 19, y + 15], 3, fill=(236, 232, 222))
 
-# %% ../../nbs/demo/posters.ipynb #46c68f17
 def border(page: Page):  # what to draw on
     "A gilded frame."
     for inset, width in ((6, 9), (22, 3), (29, 1)):
@@ -514,7 +485,6 @@ def screen(page: Page, pattern: str, colour: str, opacity: float) -> None:  # a 
     "Lay a texture over the whole page."
     mask = texture(pattern).resize(SIZE, Image.BILINEAR).transpose(page.rng.choice([Image.ROTATE_180, Image.FLIP_LEFT_RIGHT]))
     page.image.paste(getattr(page.palette, colour), (0, 0), mask.point([round(value * opacity) for value in range(256)]))
-
 
 EFFECTS = {kind: partial(scatter, kind=kind) for kind in SCATTER} | {effect.__name__: effect for effect in (slices, drips, tape, strip, border)} | {
     "halftone": partial(screen, pattern="dots", colour="accent", opacity=1), "blinds": partial(screen, pattern="lines", colour="ink", opacity=0.6)}
@@ -533,16 +503,11 @@ sliced DejaVuSans-Bold capitals 0.06 full slice flat;  stencil DejaVuSans-Bold c
 neon DejaVuSans capitals 0.2 even - halo;              inscription STIXGeneralBol capitals 0.12 full - flat
 poster cmb10 capitals 0.05 full - lifted""".strip().replace("\n", ";").split(";"))}
 
-# %% ../../nbs/demo/posters.ipynb #b35b7dc4
-@cache
-def _font(face, size):
-    "A typeface that comes with matplotlib, at a size in pixels."
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{face}.ttf", size, layout_engine=ImageFont.Layout.BASIC)
-
 # %% ../../nbs/demo/posters.ipynb #66a13f28
 def set_line(text: str, face: str = "DejaVuSans", tracking: float = 0, bounce: bool = False, size: int = 56) -> Image.Image:  # in pixels
     "A line of type as a mask, cropped to its letters; `tracking` is the space between letters as a share of the size."
-    font, parts, x = _font(face, size), text if tracking else [text], size
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{face}.ttf", size, layout_engine=ImageFont.Layout.BASIC)
+    parts, x = text if tracking else [text], size
     widths = list(map(font.getlength, parts))
     mask = Image.new("L", (round(sum(widths) + len(text) * size * tracking) + 2 * size, size * 2))
     for k, (part, wide) in enumerate(zip(parts, widths)):
@@ -554,7 +519,6 @@ def set_line(text: str, face: str = "DejaVuSans", tracking: float = 0, bounce: b
         x += wide + tracking * size
     return mask.crop(mask.getbbox() or (0, 0, 1, 1))
 
-# %% ../../nbs/demo/posters.ipynb #4c400cab
 def break_lines(title: str, most: int) -> list[str]:  # how many lines it may have
     "The title as lines of words, as even as possible."
     most = min(most, 1 + len(title) // 11)
@@ -575,7 +539,6 @@ def _changed(block, change, rng):
             ImageDraw.Draw(result).rounded_rectangle([x - 2, tall - 6, x + 1, tall + rng.uniform(4, 26)], 2, fill=255)
     return result
 
-# %% ../../nbs/demo/posters.ipynb #abcd2441
 def set_block(title: str, style: TypeStyle, rng: random.Random, align: float = 0.5) -> Image.Image:  # 0: on the left, 0.5: in the middle
     "The whole title as a mask of at most 300 x 112 pixels and what the style adds."
     lines = break_lines(title.upper() if style.letters == "capitals" else title, 3)
@@ -615,7 +578,6 @@ def _small(page, text, y, tall, widest, align=0.5, face="DejaVuSans", narrow=0.6
     colour = page.palette.paper if page.brightness(left, y, left + wide, y + tall) < 128 else page.palette.ink
     page.image.paste(colour, (left, round(y)), mask.resize((wide, tall), Image.BICUBIC))
 
-# %% ../../nbs/demo/posters.ipynb #7a0d827e
 def small_print(page: Page, movie: SyntheticMovie, align: float = 0.5) -> None:  # 0: on the left, 0.5: in the middle
     "Set the names, the tagline, a critic's line and the credits."
     (director, *cast), rng = movie.people, page.rng
@@ -634,13 +596,6 @@ ARRANGEMENTS = {"hero": [(0.5, 0.5, 0.68), (0.22, 0.2, 0.4), (0.79, 0.22, 0.4), 
            "ring": [(0.5, 0.5, 0.45), *((0.5 + 0.38 * math.sin(k * math.pi / 5), 0.5 - 0.4 * math.cos(k * math.pi / 5), 0.13) for k in range(10))],
            "tiles": [(0.2 + 0.3 * (k % 3), 0.16 + 0.33 * (k // 3), 0.23) for k in range(9)]}
 
-# %% ../../nbs/demo/posters.ipynb #e2b2e033
-def _eyes(page, x, y, size):
-    "Draw a face with two eyes and a smile."
-    for side, (reach, fill) in itertools.product((-1, 1), ((0.13, (255, 255, 255)), (0.065, (24, 20, 30)))):
-        page.draw.circle((x + size * side * 0.15, y + size * 0.08), reach * size, fill=fill)
-    page.draw.arc([x - size * 0.14, y + size * 0.1, x + size * 0.14, y + size * 0.34], 20, 160, fill=(24, 20, 30), width=max(2, round(size / 28)))
-
 # %% ../../nbs/demo/posters.ipynb #4e784a96
 def place_motif(page: Page, motif: str, x: float, y: float, size: float, look: str = "flat", free: bool = True) -> None:  # whether it may tilt
     "Draw one motif with its middle there, or on the ground where it should stand and has come near it."
@@ -649,10 +604,11 @@ def place_motif(page: Page, motif: str, x: float, y: float, size: float, look: s
     if free and motif.endswith(".") and y > (page.top + page.ground) / 2 - 20:
         y = page.ground + 8 - mask.height / 2
     paint(page, mask, x, y, look)
-    if motif.endswith("!"):
-        _eyes(page, x, y, size)
+    if motif.endswith("!"):  # a face with two eyes and a smile
+        for side, (reach, fill) in itertools.product((-1, 1), ((0.13, (255, 255, 255)), (0.065, (24, 20, 30)))):
+            page.draw.circle((x + size * side * 0.15, y + size * 0.08), reach * size, fill=fill)
+        page.draw.arc([x - size * 0.14, y + size * 0.1, x + size * 0.14, y + size * 0.34], 20, 160, fill=(24, 20, 30), width=max(2, round(size / 28)))
 
-# %% ../../nbs/demo/posters.ipynb #2a635c16
 def arrange(page: Page, motifs: list[str], layout: str, looks: list[str]) -> None:  # of the hero, and of the others
     "Draw the motifs in the places of the layout, the hero first."
     repeats, tall = len(ARRANGEMENTS[layout]) > 4, page.ground + 10 - page.top
@@ -675,10 +631,9 @@ def cut_out(page: Page, motifs: list[str]) -> None:  # the hero first
     for motif, (x, y) in zip(motifs[1:], ((298, page.top + 40), (64, page.ground - 40), (298, page.ground - 40))):
         place_motif(page, motif, x, y, 90, "flat")
 
-
+# %% ../../nbs/demo/posters.ipynb #604e2cfc
 FRAMES = {"box": (0, (True,) * 4), "round": (50, (True,) * 4), "arch": (148, (True, True, False, False)), "pill": (148, (True,) * 4)}
 
-# %% ../../nbs/demo/posters.ipynb #604e2cfc
 def hang(page: Page, shape: str) -> None:  # one of `FRAMES`: a radius, and which corners are round
     "Hang the picture in a window with a plain margin around it."
     top, bottom = page.top, HEIGHT - 44 if page.title_on_top else page.ground + 4
@@ -694,7 +649,6 @@ def hang(page: Page, shape: str) -> None:  # one of `FRAMES`: a radius, and whic
 # %% ../../nbs/demo/posters.ipynb #848fb441
 _COMMON = {"Drama": 4, "Comedy": 3, "Thriller": 2, "Action": 2, "Romance": 2}
 LEFT_OUT, BORROWED = 0.03, 0.03
-
 
 def choose_motifs(genres: list[str], rng: random.Random) -> list[str]:  # the movie's genres, and the source of randomness
     "The motifs of a poster, the hero first: mostly one for each genre, sometimes one that does not belong."

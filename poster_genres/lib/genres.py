@@ -10,7 +10,6 @@ __all__ = ['TMDB_NUMBERS', 'DROPPED', 'GENRES', 'MAPPINGS', 'NOTHING_SAID', 'tra
 import ast
 import json
 import re
-from collections import Counter
 from functools import lru_cache
 
 import numpy as np
@@ -28,51 +27,37 @@ _ONLY_TMDB = {"Science Fiction": ("Sci-Fi",), "TV Movie": (), "Foreign": ()}
 _ONLY_IMDB = {"Sci-Fi": ("Science Fiction",), "Musical": ("Music",), "News": ("Documentary",), "Film-Noir": ("Crime",), "Biography": (),
               "Sport": (), "Short": (), "Adult": (), "Game-Show": (), "Reality-TV": (), "Talk-Show": ()}
 
-
 def _vocabulary(own, foreign):
     "The names of one site as they are, and those of the other as they become."
     return {name: (name,) for name in (*GENRES, *own) if name not in foreign} | foreign
 
-
 MAPPINGS = {"tmdb": _vocabulary(_ONLY_TMDB, _ONLY_IMDB), "imdb": _vocabulary(_ONLY_IMDB, _ONLY_TMDB)}
 
 # %% ../../nbs/lib/genres.ipynb #239f75f6
-def translate(
-    genres: list[str],  # the names that a catalogue gives a movie
-    vocabulary: str = "tmdb",  # one of `MAPPINGS`
-) -> list[str]:
-    "The same genres in the names of `vocabulary`, each once; a name that neither site knows stays as it is."
+def translate(genres: list[str], vocabulary: str = "tmdb") -> list[str]:  # one of `MAPPINGS`
+    "The `genres` of a movie in the names of `vocabulary`, each once; a name that neither site knows stays as it is."
     mapping = MAPPINGS[vocabulary]
     return list(dict.fromkeys(name for known in genres for name in mapping.get(known, (known,))))
 
 # %% ../../nbs/lib/genres.ipynb #736d344c
 NOTHING_SAID = {"", "nan", "none", "null", "n/a", "na", "<na>", "\\n", "-", "[]", "unknown", "(no genres listed)"}  # how programs write that there is nothing
 
-
-def bare(
-    name,  # of a genre or a column
-) -> str:
+def bare(name) -> str:  # of a genre or a column
     "The name without case, spaces and signs."
     return re.sub(r"[\W_]+", "", str(name)).casefold()
 
-
 _KNOWN = {bare(name): name for name in MAPPINGS["imdb"]} | {"children": "Family", "childrens": "Family", "biopic": "Biography"}
 
-
-def is_known_genre(
-    name: str,  # as anybody writes it
-) -> bool:
+def is_known_genre(name: str) -> bool:  # as anybody writes it
     "Whether one of the two sites has such a genre."
     return bare(name) in _KNOWN
 
 # %% ../../nbs/lib/genres.ipynb #9318336f
-def genre_name(
-    name,  # a genre as a catalogue writes it, or TMDB's number of it
-) -> str:
+def genre_name(name: int | str) -> str:  # a genre as a catalogue writes it, or TMDB's number of it
     "The genre in the spelling of its site; a name that neither site has stays as it is. Raises `ValueError` for what is no name."
     if isinstance(name, int) or isinstance(name, str) and name.strip().isdecimal():
-        if (number := int(name)) in TMDB_NUMBERS:
-            return TMDB_NUMBERS[number]
+        if int(name) in TMDB_NUMBERS:
+            return TMDB_NUMBERS[int(name)]
         raise ValueError(f"genre number {str(name)[:20]} is none of TMDB's")
     name = " ".join(name.encode("utf-8", "replace").decode().split())
     if len(name) > 100:
@@ -85,7 +70,6 @@ _ONE = "|".join(sorted((r"[\W_]*".join(map(re.escape, name)) for name in _KNOWN)
 _ONLY_KNOWN = re.compile(rf"{_BETWEEN}?(?:{_ONE})(?:{_BETWEEN}(?:{_ONE}))*{_BETWEEN}?", re.I)
 _EACH = re.compile(rf"(?:{_ONE})(?=[\W_]|$)", re.I)
 
-
 def _names_in(text):
     "The names in a row of names, as they are written."
     if len(text) < 300 and _ONLY_KNOWN.fullmatch(text):
@@ -95,15 +79,12 @@ def _names_in(text):
 
 # %% ../../nbs/lib/genres.ipynb #a8a2ea4b
 @lru_cache(maxsize=20_000)
-def parse_genres(
-    text: str,  # the cell: a list of names, of numbers or of {"name": ...} in JSON, Python or numpy, or names in a row
-) -> tuple[str, ...]:
+def parse_genres(text: str) -> tuple[str, ...]:  # the cell: a list of names, of numbers or of {"name": ...} in JSON, Python or numpy, or names in a row
     "The genres' names in the order of the cell, each once. Raises `ValueError` when the cell holds something else."
     text = text.strip()
     if text.casefold() in NOTHING_SAID:
         return ()
     return genres_of(_list_in(text) if text.startswith(("[", "{", "(")) else _names_in(text))
-
 
 def _list_in(text):
     "The list or object that is written in `text`. Raises `ValueError` when it is none."
@@ -116,9 +97,7 @@ def _list_in(text):
     raise ValueError(f"genres are {text[:40]!r}, expected a list such as [{{'name': 'Drama'}}]")
 
 # %% ../../nbs/lib/genres.ipynb #b000614c
-def genres_of(
-    entries,  # a list of names, TMDB's numbers, or objects with a name; an object with them as values; or one of them
-) -> tuple[str, ...]:
+def genres_of(entries) -> tuple[str, ...]:  # a list of names, TMDB's numbers, or objects with a name; an object with them as values; or one of them
     "The genres' names in order, each once. Raises `ValueError` when the list holds something else."
     values = entries.values() if isinstance(entries, dict) and "name" not in entries else entries if isinstance(entries, list | tuple) else [entries]
     try:
@@ -128,32 +107,20 @@ def genres_of(
         raise ValueError(f"genres are {str(entries)[:40]!r}, expected a list such as [{{'name': 'Drama'}}]") from None
 
 # %% ../../nbs/lib/genres.ipynb #4698eed6
-def genre_names(
-    genres: list[list[str]],  # the genres of each movie
-) -> list[str]:
+def genre_names(genres: list[list[str]]) -> list[str]:  # the genres of each movie
     "The genres that occur: those of `GENRES` in their order, then any others in the order of the alphabet."
     found = {name for names in genres for name in names}
     return [name for name in GENRES if name in found] + sorted(found - set(GENRES))
 
-# %% ../../nbs/lib/genres.ipynb #bbbe5571
-def multi_hot(
-    genres: list[list[str]],  # the genres of each movie
-    names: list[str],  # the columns; a genre that is not among them is left out
-) -> np.ndarray:
-    "A uint8 matrix with a row for each movie and a column for each name: 1 where the movie has the genre."
-    column = {name: position for position, name in enumerate(names)}
+def multi_hot(genres: list[list[str]], names: list[str]) -> np.ndarray:  # the columns; a genre that is not among them is left out
+    "A uint8 matrix with a row for the `genres` of each movie and a column for each name: 1 where the movie has the genre."
     matrix = np.zeros((len(genres), len(names)), np.uint8)
-    for row, found in enumerate(genres):
-        matrix[row, [column[name] for name in found if name in column]] = 1
+    for column, name in enumerate(names):
+        matrix[:, column] = [name in found for found in genres]
     return matrix
 
-# %% ../../nbs/lib/genres.ipynb #4cdeae2f
-def count_genres(
-    genres: list[list[str]],  # the genres of each movie
-    repeats: list[int] | None = None,  # how often each movie comes; default: once
-) -> pd.Series:
-    "How many movies have each genre, repeats counted, in the order of the genres' columns."
-    counts = Counter()
-    for names, times in zip(genres, [1] * len(genres) if repeats is None else repeats):
-        counts.update(dict.fromkeys(names, int(times)))
-    return pd.Series(counts, genre_names(genres), dtype=int)
+def count_genres(genres: list[list[str]], repeats: list[int] | None = None) -> pd.Series:  # how often each movie comes; default: once
+    "How many movies have each genre, by the `genres` of each movie, repeats counted, in the order of the genres' columns."
+    names = genre_names(genres)
+    times = np.ones(len(genres), int) if repeats is None else np.asarray(repeats, int)
+    return pd.Series(times @ multi_hot(genres, names), names, dtype=int)

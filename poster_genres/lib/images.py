@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import warnings
-from contextlib import contextmanager
+from bisect import bisect
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,25 +26,16 @@ from .runs import PosterGenresError, check_choice
 
 # %% ../../nbs/lib/images.ipynb #c3272d27
 _FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # knows more alphabets than Pillow's own
-_MOST_LINES, _TALLEST = 4, 3000  # lines below an image, pixels of a sheet
-
-
-def _cut(line, width, font):
-    "The line, cut to `width` pixels by halving what is in question."
-    line = line[:400]
-    if font.getlength(line) <= width:
-        return line
-    low, high = 0, len(line) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if font.getlength(line[:middle] + "…") <= width else (low, middle - 1)
-    return line[:low].rstrip() + "…"
-
+_MOST_LINES, _TALLEST, _GAP = 4, 3000, 6  # lines below an image, pixels of a sheet, pixels between images
 
 def _label(draw, text, x, y, width, font):
     "Write `text` at (x, y), a line of the sheet for each of its lines, each cut to `width` pixels."
     for number, line in enumerate(str(text).split("\n", _MOST_LINES)[:_MOST_LINES]):
-        draw.text((x, y + 13 * number), _cut(line, width, font), font=font, fill="#333333")
+        line = line[:400]
+        if font.getlength(line) > width:
+            fits = bisect(range(1, len(line)), width, key=lambda end: font.getlength(line[:end] + "…"))
+            line = line[:fits].rstrip() + "…"
+        draw.text((x, y + 13 * number), line, font=font, fill="#333333")
 
 # %% ../../nbs/lib/images.ipynb #90a3da32
 def contact_sheet(
@@ -53,94 +44,72 @@ def contact_sheet(
     columns: int = 8,  # images in a row
     width: int = 96,  # of each frame, in pixels
     height: int = 144,  # of each frame, in pixels; 2:3 is the shape of a poster
-    gap: int = 6,  # pixels between the frames
 ) -> Image.Image:
     "One picture that shows the images in rows, each fitted into a frame of the same size, and as many rows as a page holds."
     columns, labels = max(1, min(columns, len(images))), list(labels or [])
     lines = max((min(_MOST_LINES, str(label).count("\n") + 1) for label in labels), default=0)
-    cell = (width + gap, height + gap + 13 * lines)
-    rows = min(-(-len(images) // columns), max(1, _TALLEST // cell[1]))
+    wide, tall = width + _GAP, height + _GAP + 13 * lines
+    rows = min(-(-len(images) // columns), max(1, _TALLEST // tall))
     more = len(images) - rows * columns
-    sheet = Image.new("RGB", (columns * cell[0] + gap, max(1, rows) * cell[1] + gap + 16 * (more > 0)), "white")
+    sheet = Image.new("RGB", (columns * wide + _GAP, max(1, rows) * tall + _GAP + 16 * (more > 0)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(_FONT, 9)
-    for number in range(min(len(images), rows * columns)):
-        image = images[number] if isinstance(images[number], Image.Image) else Image.fromarray(np.asarray(images[number]))
+    for number, image in enumerate(images[:rows * columns]):
+        image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
         image = ImageOps.contain(image.convert("RGB"), (width, height))
-        x, y = gap + number % columns * cell[0], gap + number // columns * cell[1]
+        x, y = _GAP + number % columns * wide, _GAP + number // columns * tall
         sheet.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
         if labels and labels[number]:
-            last = (number // columns + 1) * columns
-            room = next((n for n in range(number + 1, last) if n < len(labels) and labels[n]), last) - number
-            _label(draw, labels[number], x, y + height + 1, room * cell[0] - gap, font)
+            others = labels[number + 1:(number // columns + 1) * columns]
+            room = next((place for place, label in enumerate(others, 1) if label), columns - number % columns)
+            _label(draw, labels[number], x, y + height + 1, room * wide - _GAP, font)
     if more > 0:
-        draw.text((gap, sheet.height - 16), f"and {more:,} more", font=font, fill="#333333")
+        draw.text((_GAP, sheet.height - 16), f"and {more:,} more", font=font, fill="#333333")
     return sheet
 
 # %% ../../nbs/lib/images.ipynb #f9c09fb6
-def as_jpeg(
-    image: Image.Image,  # any picture in RGB, such as a contact sheet
-    quality: int = 85,  # Pillow's JPEG quality; 85 shows no artefacts at this size
-) -> Shown:
-    "The picture as something that a notebook displays and saves as a small JPEG."
+def as_jpeg(image: Image.Image, quality: int = 85) -> Shown:  # Pillow's JPEG quality; 85 shows no artefacts at this size
+    "The `image` in RGB, such as a contact sheet, as something that a notebook displays and saves as a small JPEG."
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Shown(file.getvalue(), format="jpeg")
 
-# %% ../../nbs/lib/images.ipynb #1d1b80a5
+# %% ../../nbs/lib/images.ipynb #75cacf9b
 class BadImage(PosterGenresError):
     "A file that cannot be used as a poster; the message is the reason."
 
-# %% ../../nbs/lib/images.ipynb #75cacf9b
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, RuntimeError, struct.error)  # what Pillow raises
 MOST_PIXELS = 25_000_000  # to be decoded; as a see-through picture, put on white, they need 400 MB
 MOST_BYTES = 110_000_000  # of a file: 25 million pixels that nobody compressed
 _MOST_SCANNED = 400_000_000  # pixels times the scans of a progressive JPEG: about three seconds
 _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg")
-
-
-@contextmanager
-def _quiet():
-    "A block without Pillow's remarks about odd metadata."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _first_look(data):
-    "The Pillow image in `data` by the first of `FORMATS` that takes it, None when none does."
-    Image.init()
-    for name in (*FORMATS, "JXL"):
-        factory, accepts = Image.OPEN.get(name, (None, None))
-        try:
-            if factory and (accepts is None or accepts(data[:16]) is True):
-                return factory(io.BytesIO(data))
-        except BROKEN:
-            continue
+_TOO_LARGE = "claims more pixels than are safe to decode"
 
 # %% ../../nbs/lib/images.ipynb #38b299d3
-def open_image(
-    data: bytes,  # what claims to be an image
-) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:  # what claims to be an image
     "The Pillow image in `data`, not decoded yet. Raises `BadImage` when there is none, or when it would be too much work."
     if not data:
         raise BadImage("empty file")
     if data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_WEB_PAGE):
         raise BadImage("a web page, not an image")
-    entries, pixels_at = _entries(data)
-    if not entries and (start := data[:65_536].find(b"\xff\xd8\xff")) > 0:
+    if not _entries(data)[0] and (start := data[:65_536].find(b"\xff\xd8\xff")) > 0:
         data = data[start:]
-        entries, pixels_at = _entries(data)
+    entries, pixels_at = _entries(data)
     if entries > 100_000:
         raise BadImage("its header has more entries than are safe to read")
-    image = _first_look(data)
-    if image is None:
-        raise BadImage(f"no image in a known format, begins with {data[:8]!r}")
+    Image.init()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(io.BytesIO(data), formats=[name for name in (*FORMATS, "JXL") if name in Image.OPEN])
+    except Image.DecompressionBombError:
+        raise BadImage(_TOO_LARGE) from None
+    except BROKEN:
+        raise BadImage(f"no image in a known format, begins with {data[:8]!r}") from None
     jpeg, size = image.format in ("JPEG", "MPO"), image.width * image.height
     one_scan = jpeg and not image.info.get("progressive") and data[pixels_at + 4:pixels_at + 5] >= bytes([image.layers])
     scans = 1 if one_scan or not (jpeg or image.format == "TIFF") else data.count(b"\xff\xda")
     if size > MOST_PIXELS * (4 if jpeg else 1) or scans > 12 and scans * size > _MOST_SCANNED:
-        raise BadImage("claims more pixels than are safe to decode")
+        raise BadImage(_TOO_LARGE)
     return image
 
 # %% ../../nbs/lib/images.ipynb #65ef5061
@@ -158,7 +127,6 @@ def _entries(data):
         return len(data) // 20 if data[30:31] in (b"\1", b"\2") else 1, 0  # run lengths are decoded by a slow program
     return int(data.startswith((b"RIFF", b"\xff\x0a", b"\0\0\0\x0cJXL", b"II", b"MM")) or data[4:8] == b"ftyp"), 0
 
-
 def _pieces(data, place, form, offset, besides):
     "How many pieces follow each other from `place` on, each with its length at `offset` and so many bytes `besides`, and where they end."
     count = 0
@@ -166,7 +134,6 @@ def _pieces(data, place, form, offset, besides):
         place += struct.unpack_from(form, data, place + offset)[0] + besides
         count += 1
     return max(1, count), place
-
 
 def _tiff_entries(data, order):
     "How many values the first directory of a TIFF claims."
@@ -180,14 +147,12 @@ def _tiff_entries(data, order):
 # %% ../../nbs/lib/images.ipynb #21882ff2
 _WHITE = (1, 255, 1023, 4095, 65_535)
 
-
 def _from_numbers(image):
     "The picture of one number a pixel in bytes, whatever the numbers' range."
     values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
     low, high = min(0.0, float(values.min())), float(values.max())
     white = next((white for white in _WHITE if low == 0 and high <= white), high)
     return Image.fromarray(((values - low) * (255 / max(white - low, 1e-30))).round().astype(np.uint8))
-
 
 def _to_rgb(image):
     "The decoded image, upright and in mode RGB, by the rules of the table above."
@@ -203,15 +168,9 @@ def _to_rgb(image):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 # %% ../../nbs/lib/images.ipynb #cfcc2ec1
-def decode(
-    source: str | Path | bytes,  # a file, or what was in it
-    at_least: tuple[int, int] | None = None,  # a JPEG may be decoded smaller, but not below this; None: full size
-) -> Image.Image:
-    "The picture, upright and in RGB. Raises `BadImage` when there is none, or when it is not whole."
-    data = source if isinstance(source, bytes) else _content(source)
-    with _quiet():
-        return _decode(open_image(data), at_least)
-
+def decode(source: str | Path | bytes, at_least: tuple[int, int] | None = None) -> Image.Image:  # a JPEG may be decoded smaller, but not below this
+    "The picture in the file or bytes `source`, upright and in RGB. Raises `BadImage` when there is none, or when it is not whole."
+    return _decode(open_image(source if isinstance(source, bytes) else _content(source)), at_least)
 
 def _content(path):
     "What is in the file. Raises `BadImage` when it is missing, no file at all, or too large for a poster."
@@ -227,27 +186,24 @@ def _content(path):
     except OSError as error:
         raise BadImage(f"file cannot be read: {error.strerror}") from None
 
-
 def _decode(image, at_least=None):
     "The opened picture, upright and in RGB. Raises `BadImage` when it is not whole."
     try:
-        if at_least:
-            turned = image.getexif().get(0x0112, 1) >= 5  # stored on its side
-            image.draft(None, at_least[::-1] if turned else at_least)
-        if image.width * image.height > MOST_PIXELS:  # a JPEG: half the size is a quarter of the pixels
-            image.draft(None, (image.width // 2, image.height // 2))
-        image.load()
-        return _to_rgb(image)
+        with warnings.catch_warnings(action="ignore"):  # about odd metadata
+            if at_least:
+                turned = image.getexif().get(0x0112, 1) >= 5  # stored on its side
+                image.draft(None, at_least[::-1] if turned else at_least)
+            if image.width * image.height > MOST_PIXELS:  # a JPEG: half the size is a quarter of the pixels
+                image.draft(None, (image.width // 2, image.height // 2))
+            image.load()
+            return _to_rgb(image)
     except BROKEN as error:
         raise BadImage(f"damaged image: {error}") from None
 
 # %% ../../nbs/lib/images.ipynb #74c34399
 _WAVES = np.cos(np.pi / 32 * np.arange(8)[:, None] * (np.arange(32) + 0.5))  # 8 waves over 32 pixels, from none to 3 1/2 swings
 
-
-def perceptual_hash(
-    picture: Image.Image,  # upright and in RGB
-) -> str:
+def perceptual_hash(picture: Image.Image) -> str:  # upright and in RGB
     "What the picture looks like, in 16 hexadecimal digits; the same as the package ImageHash gives."
     small = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS), float)
     low = np.round(_WAVES @ small @ _WAVES.T, 6)  # what should be nothing is nothing, whatever the order of the sums
@@ -263,21 +219,16 @@ class ImageFacts(NamedTuple):
     height: int
     mode: str  # Pillow's name, such as RGB, L or CMYK
 
-# %% ../../nbs/lib/images.ipynb #26e14546
-def verify(
-    data: bytes,  # what claims to be an image
-) -> ImageFacts:
+# %% ../../nbs/lib/images.ipynb #b7e987e5
+def verify(data: bytes) -> ImageFacts:  # what claims to be an image
     "The facts about the image in `data`, which was decoded to its last pixel. Raises `BadImage` with the reason."
-    with _quiet():
-        image = open_image(data)
-        stored = {"width": image.width, "height": image.height, "mode": image.mode}
-        picture = _decode(image)
-    return ImageFacts(sha256=hashlib.sha256(data).hexdigest(), phash=perceptual_hash(picture), bytes=len(data), **stored)
+    image = open_image(data)
+    stored = image.width, image.height, image.mode
+    return ImageFacts(hashlib.sha256(data).hexdigest(), perceptual_hash(_decode(image)), len(data), *stored)
 
 # %% ../../nbs/lib/images.ipynb #4bda924b
-FITS = ("stretch", "pad", "crop")
-_FILTER = Image.Resampling.HAMMING
-
+_FIT = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}
+FITS = tuple(_FIT)
 
 def resize(
     image: Image.Image,  # a picture in RGB
@@ -286,13 +237,7 @@ def resize(
     fit: str = "stretch",  # one of `FITS`; stretch is what the original did
 ) -> np.ndarray:
     "The pixels as uint8 of shape (height, width, 3), by Hamming's filter. Raises `InputError` for an unknown `fit`."
-    if check_choice("fit", fit, FITS) == "stretch":
-        image = image.resize((width, height), _FILTER)
-    elif fit == "pad":
-        image = ImageOps.pad(image, (width, height), _FILTER)
-    else:
-        image = ImageOps.fit(image, (width, height), _FILTER)
-    return np.asarray(image)
+    return np.asarray(_FIT[check_choice("fit", fit, FITS)](image, (width, height), Image.Resampling.HAMMING))
 
 # %% ../../nbs/lib/images.ipynb #e3338fe1
 def pixels(

@@ -11,36 +11,21 @@ import re
 import unicodedata
 
 # %% ../../nbs/lib/text.ipynb #35cb67b4
-def plain(
-    text,  # any value
-    most: int = 200,  # characters
-) -> str:
-    "The value as one line of printable text of at most `most` characters."
-    text = str(text)[:most + 1]
-    shown = "".join(" " if sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign
-                    for sign in text)
+def plain(text, most: int = 200) -> str:  # characters
+    "Any value `text` as one line of printable text of at most `most` characters."
+    hidden = lambda sign: unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    shown = "".join(" " if sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" if hidden(sign) else sign for sign in str(text)[:most + 1])
     return shown if len(shown) <= most else shown[:most - 1].rstrip() + "…"
 
 # %% ../../nbs/lib/text.ipynb #d9fd06f8
-def plot_text(
-    text,  # such as a genre's name
-    most: int = 40,  # characters
-) -> str:
-    "The value as a label for Matplotlib, without formulas."
+def plot_text(text, most: int = 40) -> str:  # characters
+    "The value `text`, such as a genre's name, as a label for Matplotlib, without formulas."
     return plain(text, most).replace("\\", "\\\\").replace("$", r"\$") if "$" in str(text) else plain(text, most)
 
-# %% ../../nbs/lib/text.ipynb #20ad17a0
-def html_text(
-    text,  # such as a title
-    most: int = 200,  # characters
-) -> str:
-    "The value as text of an HTML page or widget, also within quoted attributes."
+def html_text(text, most: int = 200) -> str:  # characters
+    "The value `text`, such as a title, as text of an HTML page or widget, also within quoted attributes."
     return html.escape(plain(text, most))
 
-# %% ../../nbs/lib/text.ipynb #e0244673
-def markdown_text(
-    text,  # such as a title
-    most: int = 200,  # characters
-) -> str:
+def markdown_text(text) -> str:  # such as a title
     "The value as text of a Markdown document, also within a table: no tag, link, picture, formula or column."
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$^-])", r"\\\1", html.escape(plain(text, most), quote=False))
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$^-])", r"\\\1", html.escape(plain(text), quote=False))
