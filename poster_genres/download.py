@@ -156,17 +156,11 @@ def _fetch_shared(links, client, run_dir, folder, connections, call):
     seen = [Path(run_dir, row["path"]) for row in first if row["path"]][:1]
     for part in map_shards(work, rest, shards, call, FETCHED_AT_ONCE, save=save_json, load=load_json, label="Fetching posters", unit="posters", read=seen):
         yield from part["found"]
-        _count_in(client, part["hosts"])
+        for name, (counts, waited, blocked) in part["hosts"].items():
+            host = client.hosts[name]
+            host.counts.update(counts)
+            host.budget.waited, host.budget.blocked = host.budget.waited + waited, host.budget.blocked or blocked
     shutil.rmtree(shards)
-
-# %% ../nbs/02_download.ipynb #48792c95
-def _count_in(client, hosts):
-    "Add what a worker did with each host to what this client did."
-    for name, (counts, waited, blocked) in hosts.items():
-        host = client.hosts[name]
-        host.counts.update(counts)
-        host.budget.waited += waited
-        host.budget.blocked = host.budget.blocked or blocked
 
 # %% ../nbs/02_download.ipynb #78baeb8b
 def without_placeholders(table: pd.DataFrame) -> pd.DataFrame:  # the table `posters`
@@ -194,11 +188,8 @@ def look_up(client: Client,  # who asks, and remembers
             key: str) -> str | None:  # TMDB's key, of either kind
     "The path of the movie's poster that TMDB has today, None when it has none. Raises `RefusedError` when the key is of no use."
     title_link(imdb_id)  # refuses what is no id
-    link, query, headers = f"https://api.themoviedb.org/3/find/{imdb_id}", {"external_source": "imdb_id"}, {}
-    if len(key) > 40:
-        headers["Authorization"] = f"Bearer {key}"
-    else:
-        query["api_key"] = key
+    link, long = f"https://api.themoviedb.org/3/find/{imdb_id}", len(key) > 40
+    query, headers = {"external_source": "imdb_id"} | ({} if long else {"api_key": key}), {"Authorization": f"Bearer {key}"} if long else {}
     found = client.fetch(link, _poster_path, store=False, query=query, headers=headers)
     if found.status == 401:
         client.memory.invalidate(link)

@@ -57,12 +57,10 @@ class ArchiveIndex(NamedTuple):
     paths: dict  # whose poster each key or path leads to
 
 # %% ../../nbs/demo/server.ipynb #5ddc723d
-def index_archive(
-    archive: str | Path,  # the archive's folder
-    catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    columns: str = "",  # which column is what, as `open_archive` takes it; empty: by their names
-    posters: str = "",  # the folder of the posters; empty: where posters usually are
-) -> ArchiveIndex:
+def index_archive(archive: str | Path,  # the archive's folder
+                  catalogue: str | Path = "",  # a catalogue; empty: the archive's own
+                  columns: str = "",  # which column is what, as `open_archive` takes it; empty: by their names
+                  posters: str = "") -> ArchiveIndex:  # the folder of the posters; empty: where posters usually are
     "What there is to serve. Raises `InputError` for an archive without posters, or without a catalogue."
     movies, posters, _ = open_archive(archive, catalogue, columns, posters)
     rows = movies.dropna(subset="imdb_id").drop_duplicates("imdb_id")
@@ -89,10 +87,8 @@ def layout_of(imdb_id: str) -> str:  # such as tt0000007
     return PAGE_LAYOUTS[int(3 * draw(imdb_id, "layout"))]
 
 # %% ../../nbs/demo/server.ipynb #b2190f5c
-def poster_link(
-    imdb_id: str,  # such as tt0000007
-    size: str = "",  # what follows `_V1_`, such as UX182_CR0,0,182,268_AL_; empty: the poster as it was uploaded
-) -> str:
+def poster_link(imdb_id: str,  # such as tt0000007
+                size: str = "") -> str:  # what follows `_V1_`, such as UX182_CR0,0,182,268_AL_; empty: the poster as it was uploaded
     "The link to the movie's poster on IMDb's image host."
     return f"https://{IMAGE_HOSTS[0]}/images/M/{media_key(imdb_id)}._V1_{size}.jpg"
 
@@ -163,11 +159,9 @@ def _page_2025(film, poster):
     return _page_2021(film, poster, f'\n<script id="__NEXT_DATA__" type="application/json">{data}</script>')
 
 # %% ../../nbs/demo/server.ipynb #db103f60
-def title_page(
-    film: Film,  # whose page it is
-    layout: str,  # one of `PAGE_LAYOUTS`
-    poster: bool = True,  # whether the page shows one
-) -> str:
+def title_page(film: Film,  # whose page it is
+               layout: str,  # one of `PAGE_LAYOUTS`
+               poster: bool = True) -> str:  # whether the page shows one
     "The HTML of the movie's title page."
     return {"2017": _page_2017, "2021": _page_2021, "2025": _page_2025}[layout](film, poster)
 
@@ -223,11 +217,9 @@ ROUTES = [(r"(/robots\.txt)", (*TITLE_HOSTS, *POSTER_HOSTS, *API_HOSTS), lambda 
           (r"/3/find/(tt\d+)", API_HOSTS, _api_reply)]
 
 # %% ../../nbs/demo/server.ipynb #ef72dca4
-def reply_to(
-    index: ArchiveIndex,  # what the server knows
-    host: str,  # the host that the client means; this machine itself may ask for everything
-    path: str,  # the path of the link
-) -> Reply:
+def reply_to(index: ArchiveIndex,  # what the server knows
+             host: str,  # the host that the client means; this machine itself may ask for everything
+             path: str) -> Reply:  # the path of the link
     "What the server answers."
     host, path = host.split(":")[0], path.split("?")[0]
     for pattern, hosts, route in ROUTES:
@@ -304,32 +296,22 @@ FAULTS = (*BLOCKS, *TROUBLES, *ON_THE_LINE, *DEAD_ENDS, *NO_IMAGES, *ODD_IMAGES)
 PASSING = ("error", "unavailable", "too_many", "too_many_until", *ON_THE_LINE)
 
 # %% ../../nbs/demo/server.ipynb #411e37c3
-def fault_of(
-    faults: dict,  # a share of paths, or a part of the path, by the names of `FAULTS`
-    path: str,  # what is asked for
-    attempt: int,  # how often it was asked for, this time included
-) -> str | None:
+def fault_of(faults: dict,  # a share of paths, or a part of the path, by the names of `FAULTS`
+             path: str,  # what is asked for
+             attempt: int) -> str | None:  # how often it was asked for, this time included
     "The fault that this answer has, None for a good one."
-    path = path.split("?")[0]
+    path, rules = path.split("?")[0], path.split("?")[0] == "/robots.txt"
+    others = {"robots"} if not rules else {*BLOCKS} - {"robots"}  # faults that cannot happen to an answer for this path
+    others |= set() if path.endswith(".jpg") or rules else {*NO_IMAGES, *ODD_IMAGES, *DEAD_ENDS}
     for name, where in faults.items():
         due = attempt == 1 or name not in PASSING
-        hit = where in path if isinstance(where, str) else due and draw(path, name) < where
-        if hit and _fits(name, path):
+        if name not in others and (where in path if isinstance(where, str) else due and draw(path, name) < where):
             return name
     return None
 
-# %% ../../nbs/demo/server.ipynb #0e5927a5
-def _fits(name, path):
-    "Whether the fault can happen to an answer for this path."
-    if path == "/robots.txt" or name == "robots":
-        return path == "/robots.txt" and (name == "robots" or name not in BLOCKS)
-    return path.endswith(".jpg") or name not in (*NO_IMAGES, *ODD_IMAGES, *DEAD_ENDS)
-
 # %% ../../nbs/demo/server.ipynb #d87ae79b
-def inject_fault(
-    reply: Reply,  # a good answer
-    fault: str | None,  # what becomes of it; what happens on the line happens there and not here
-) -> Reply:
+def inject_fault(reply: Reply,  # a good answer
+                 fault: str | None) -> Reply:  # what becomes of it; what happens on the line happens there and not here
     "The answer with its fault."
     if fault in NO_IMAGES or fault in ODD_IMAGES:
         return reply._replace(body=(NO_IMAGES | ODD_IMAGES)[fault](reply.body)) if reply.status == 200 else reply
@@ -410,22 +392,20 @@ class StandInServer(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise InputError(f"port {port} cannot be used ({error}): choose another with --port") from None
 
-    def write_log(self, started, host, path, outcome, busy):
+    def write_log(self, started, *words):
         "Write one line: when it was asked for, host, path, the status or fault, answers in the making, and seconds."
         if self.log:
             with self.lock:
-                self.log.write(f"{started:.4f} {host} {path} {outcome} {busy} {time.time() - started:.4f}\n")
+                print(f"{started:.4f}", *words, f"{time.time() - started:.4f}", file=self.log)
 
 # %% ../../nbs/demo/server.ipynb #d06c57b7
-def serve(
-    archive: str | Path,  # the archive's folder
-    catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    port: int = 8765,  # where to listen on loopback; 0: any free port
-    columns: str = "",  # as in `index_archive`
-    posters: str = "",  # as in `index_archive`
-    faults: dict | None = None,  # how to misbehave; default: what `POSTER_GENRES_FAULTS` says
-    end_with_stdin: bool = False,  # whether to end when the standard input closes
-):
+def serve(archive: str | Path,  # the archive's folder
+          catalogue: str | Path = "",  # a catalogue; empty: the archive's own
+          port: int = 8765,  # where to listen on loopback; 0: any free port
+          columns: str = "",  # as in `index_archive`
+          posters: str = "",  # as in `index_archive`
+          faults: dict | None = None,  # how to misbehave; default: what `POSTER_GENRES_FAULTS` says
+          end_with_stdin: bool = False):  # whether to end when the standard input closes
     "Serve the archive until it is ended. Raises `InputError` when it cannot."
     index = index_archive(archive, catalogue, columns, posters)
     faults = faults or json.loads(os.environ.get("POSTER_GENRES_FAULTS", "{}"))

@@ -22,10 +22,8 @@ from .genres import genre_name, is_known_genre
 from .runs import InputError, files_below
 
 # %% ../../nbs/lib/archives.ipynb #815565bd
-def poster_id(
-    name: str,  # of a file, without its ending
-    kind: str = "imdb",  # of the ids, as in `id_of`
-) -> str | None:
+def poster_id(name: str,  # of a file, without its ending
+              kind: str = "imdb") -> str | None:  # of the ids, as in `id_of`
     "The id that the file's name holds, None when it holds none."
     name = re.sub(r"(?:\s*\(\d{1,2}\)|\s*-\s*copy|[ _-]+(?:poster|cover))+$", "", name, flags=re.I)
     if kind == "imdb" and (found := re.search(r"(?<![A-Za-z0-9])tt0*([1-9]\d{0,9})(?!\d)", name, re.I)):
@@ -72,11 +70,9 @@ def _why_no_image(path):
     return "cannot be read"
 
 # %% ../../nbs/lib/archives.ipynb #0b5df7b5
-def scan_posters(
-    archive: str | Path,  # the archive's folder
-    posters: str = "",  # the folder of the posters; empty: posters/, images/ or the archive itself
-    kind: str = "imdb",  # of the ids, as in `id_of`
-) -> tuple[dict[str, Path], list[tuple]]:
+def scan_posters(archive: str | Path,  # the archive's folder
+                 posters: str = "",  # the folder of the posters; empty: posters/, images/ or the archive itself
+                 kind: str = "imdb") -> tuple[dict[str, Path], list[tuple]]:  # of the ids, as in `id_of`
     "The image of each movie by its id, and (path, reason) for each file that is not used. Raises `InputError` for what is no folder."
     found, unused = {}, []
     for path, reason in _image_files(archive, posters):
@@ -90,11 +86,9 @@ def scan_posters(
     return found, unused
 
 # %% ../../nbs/lib/archives.ipynb #8e603049
-def find_posters(
-    archive: str | Path,  # the archive's folder
-    posters: str = "",  # as in `scan_posters`
-    kind: str = "imdb",  # as in `scan_posters`
-) -> dict[str, Path]:
+def find_posters(archive: str | Path,  # the archive's folder
+                 posters: str = "",  # as in `scan_posters`
+                 kind: str = "imdb") -> dict[str, Path]:  # as in `scan_posters`
     "The path of each movie's poster in the archive, by id. Raises `InputError` when it has none."
     found, unused = scan_posters(archive, posters, kind)
     if found:
@@ -104,9 +98,7 @@ def find_posters(
                      f"{Path(archive, posters or 'posters', _EXAMPLES[kind])}.jpg{seen}; name the files by these ids, or tell another column with --columns id=...")
 
 # %% ../../nbs/lib/archives.ipynb #33f9badb
-def genre_folders(
-    archive: str | Path,  # a folder with a folder of images for each genre, or with such folders below
-) -> dict[str, tuple[Path, list[str]]]:
+def genre_folders(archive: str | Path) -> dict[str, tuple[Path, list[str]]]:  # holds a folder of images for each genre, or has such below
     "For each id the path of its poster and its genres; empty when no folder of images has a genre's name."
     images = [path for path, reason in _image_files(archive) if reason is None and path.parent != Path(archive)]
     if not any(is_known_genre(path.parent.name) for path in images):
@@ -129,10 +121,8 @@ _TABLE = re.compile(r"(?!\.|studio\.json$).*\.(?:csv|tsv|json|jsonl|ndjson|parqu
 USUAL_NAMES = ("movies_metadata.csv", "MovieGenre.csv")
 
 # %% ../../nbs/lib/archives.ipynb #86d6ded1
-def find_catalogue(
-    archive: str | Path = "",  # the folder of a poster archive
-    catalogue: str | Path = "",  # a table of movies; when given, it is taken instead of the archive's own
-) -> Path:
+def find_catalogue(archive: str | Path = "",  # the folder of a poster archive
+                   catalogue: str | Path = "") -> Path:  # a table of movies; when given, it is taken instead of the archive's own
     "The path of the catalogue to read; the archive itself when it has a folder for each genre. Raises `InputError` when there is none."
     if catalogue:
         if Path(catalogue).is_file():
@@ -176,28 +166,22 @@ def _counted(unused):
     kinds, first = Counter(reason.split(":")[0] for _, reason in unused), {reason.split(":")[0]: path.name for path, reason in unused[::-1]}
     return ", ".join(f"{count:,} such as {first[kind][:60]!r} ({kind})" for kind, count in kinds.most_common())
 
-
-def _share(archive):
-    "The share of the posters that belong to a movie."
-    return archive.movies.imdb_id.isin(set(archive.posters)).sum() / max(1, len(archive.posters))
-
 # %% ../../nbs/lib/archives.ipynb #8b1b6f7f
-def open_archive(
-    archive: str | Path = "",  # the archive's folder; empty: a catalogue alone
-    catalogue: str | Path = "",  # as in `find_catalogue`
-    columns: str = "",  # as in `told_columns`
-    posters: str = "",  # as in `scan_posters`
-) -> Archive:
+def open_archive(archive: str | Path = "",  # the archive's folder; empty: a catalogue alone
+                 catalogue: str | Path = "",  # as in `find_catalogue`
+                 columns: str = "",  # as in `told_columns`
+                 posters: str = "") -> Archive:  # as in `scan_posters`
     "The movies, their posters, and the files that are not used. Raises `InputError` when there is no catalogue, or no poster in an archive."
     path = find_catalogue(archive, catalogue)
     if path.is_dir():
         return _genre_archive(path)
+    share = lambda archive: archive.movies.imdb_id.isin(set(archive.posters)).sum() / max(1, len(archive.posters))  # of the posters that have a movie
     first = _together(path, columns, archive, posters)
-    if first.posters is None or _share(first) >= 0.5:
+    if first.posters is None or share(first) >= 0.5:
         return first
     told, understood = [entry for entry in columns.split(",") if entry and not entry.strip().startswith("id=")], first.movies.attrs["understood"]
     others = [_together(path, ",".join([*told, f"id={name}"]), archive, posters) for name in understood.other_ids if "," not in name]
-    best = max([first, *others], key=_share)
+    best = max([first, *others], key=share)
     if not best.posters:
         find_posters(archive, posters, understood.kind)  # says why
     return best
@@ -226,9 +210,7 @@ def _genre_archive(folder):
     return Archive(movies, {imdb_id: path for imdb_id, (path, _) in found.items()}, unused)
 
 # %% ../../nbs/lib/archives.ipynb #016d18d4
-def draw(
-    imdb_id: str,  # such as tt0000007
-    salt: str,  # what the draw is for, so that two draws know nothing of each other
-) -> float:
+def draw(imdb_id: str,  # such as tt0000007
+         salt: str) -> float:  # what the draw is for, so that two draws know nothing of each other
     "A number from 0 up to 1 that looks random, and is always the same for the same movie and salt."
     return int(hashlib.sha1(f"{salt} {imdb_id}".encode()).hexdigest()[:12], 16) / 16 ** 12

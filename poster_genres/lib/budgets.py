@@ -21,9 +21,7 @@ from .runs import InputError, RefusedError, reason
 class KeptBudget(HostBudget):
     "The budget of a host as the scheduler keeps it."
 
-    def __init__(self,
-                 name: str,  # the host's
-                 policy: ClientPolicy):  # the limits
+    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
         super().__init__(name, policy)
         self.leases = {}  # the worker that has a connection, and until when at most
 

@@ -201,9 +201,7 @@ class AutoThrottle(RateLimiter):
 class HostBudget(AutoThrottle):
     "What one host may be asked: its rate and connection slots, until it blocks us. Another object with these methods may take its place."
 
-    def __init__(self,
-                 name: str,  # the host's
-                 policy: ClientPolicy):  # the limits
+    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
         super().__init__(policy.rate)
         self.name, self.policy, self.blocked, self.slots = name, policy, "", threading.BoundedSemaphore(policy.connections)
 
@@ -313,10 +311,9 @@ def _proxy(host):
 # %% ../../nbs/lib/client.ipynb #c8908f40
 def _certificates():
     "Whose signatures on certificates count, as an option of `urllib3`."
-    bundle = Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())
-    if not bundle.exists():
-        raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
-    return {"ca_cert_dir" if bundle.is_dir() else "ca_certs": str(bundle)}
+    if (bundle := Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())).exists():
+        return {"ca_cert_dir" if bundle.is_dir() else "ca_certs": str(bundle)}
+    raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
 
 # %% ../../nbs/lib/client.ipynb #b34e22b4
 def _open_pool(host, policy, archive_url=""):
@@ -519,18 +516,6 @@ def _fetch(client, host, link, max_age, *request):
             memory.invalidate(link)  # what a host forbids after it has blocked us is not news about the link
     return new
 
-# %% ../../nbs/lib/client.ipynb #5a4c94f9
-def _count_forbidden(client, host, link, status):
-    "Block the host when it has forbidden several different links in a row."
-    with host.lock:
-        links = host.forbidden = host.forbidden | {link} if status in FORBIDDEN else set()
-    if len(links) >= host.policy.forbidden:
-        try:
-            host.budget.block(f"forbids {len(links)} different links in a row (HTTP {status})")
-        finally:
-            for one in links if client.memory else ():
-                client.memory.invalidate(one)
-
 # %% ../../nbs/lib/client.ipynb #2e1aa0ed
 def _renew(client, link, known, check, store, *request):
     "What the server has behind `link` now, with what the check says of it, or why there is nothing of use."
@@ -570,6 +555,18 @@ def _follow(client, link, attempts, conditions, obey, query, private):
         except ValueError:
             raise WebError("the server's redirect leads to none") from None
     raise WebError("too many redirects")
+
+# %% ../../nbs/lib/client.ipynb #5a4c94f9
+def _count_forbidden(client, host, link, status):
+    "Block the host when it has forbidden several different links in a row."
+    with host.lock:
+        links = host.forbidden = host.forbidden | {link} if status in FORBIDDEN else set()
+    if len(links) >= host.policy.forbidden:
+        try:
+            host.budget.block(f"forbids {len(links)} different links in a row (HTTP {status})")
+        finally:
+            for one in links if client.memory else ():
+                client.memory.invalidate(one)
 
 # %% ../../nbs/lib/client.ipynb #f882b36b
 def _check_robots(client, host, target):
