@@ -116,10 +116,11 @@ def fetch_posters(movies: pd.DataFrame,  # rows with imdb_id and poster_link
     if len(found) < len(links):
         refused = next(host.budget.blocked for host in client.hosts.values() if host.budget.blocked)
         raise RefusedError(f"{refused} {len(found):,} of {len(links):,} links were done before that, and their posters are kept.")
-    requests = pa.Table.from_struct_array(_rows_of(links, found.select(["poster_link", "requests"]))["requests"].combine_chunks().flatten())
     posters = _as_frame(_rows_of(movies.poster_link, found.drop_columns("requests")))
     posters.insert(0, "imdb_id", movies.imdb_id.to_numpy())
-    return without_placeholders(posters), _as_frame(requests)
+    found = found.select(["poster_link", "requests"])  # the other columns are not needed any more
+    found = _rows_of(links, found)
+    return without_placeholders(posters), _as_frame(pa.Table.from_struct_array(found["requests"].combine_chunks().flatten()))
 
 # %% ../nbs/02_download.ipynb #dfbee51a
 FETCHED_AT_ONCE = 32  # links of a shard
@@ -165,11 +166,13 @@ def _fetch_shared(links, client, run_dir, folder, connections, call):
 # %% ../nbs/02_download.ipynb #78baeb8b
 def without_placeholders(table: pd.DataFrame) -> pd.DataFrame:  # the table `posters`
     "The table, in which a picture that more than `SHARED` links lead to no longer counts as a poster."
-    links = table.dropna(subset="sha256").groupby("sha256").poster_link.nunique()
-    shared = table.sha256.isin(links.index[links > SHARED])
-    reasons = "a placeholder: the same picture is behind " + table.sha256.map(links).astype(str) + " links"
-    return table.assign(status=table.status.mask(shared, "failed"), reason=table.reason.mask(shared, reasons),
-                        **{column: table[column].mask(shared, None) for column in ("path", "kept", *ImageFacts._fields)})
+    often = table[table.sha256.notna() & table.sha256.duplicated(keep=False)].groupby("sha256").poster_link.nunique()
+    shared = table.sha256.isin(often.index[often > SHARED])
+    table.loc[shared, "reason"] = [f"a placeholder: the same picture is behind {often[sha256]} links" for sha256 in table.sha256[shared]]
+    table.loc[shared, "status"] = "failed"
+    for column in ("path", "kept", *ImageFacts._fields):
+        table.loc[shared, column] = None
+    return table
 
 # %% ../nbs/02_download.ipynb #769ba3c1
 def _poster_path(body):
