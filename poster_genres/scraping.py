@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READERS', 'TitlePage', 'Finding', 'find_2017', 'json_objects', 'find_2021', 'find_2025', 'WorthReading',
            'parse_title_page', 'links_in_catalogue', 'left_out', 'check_overlap', 'choose', 'scrape_pages',
-           'movies_table', 'unused_table', 'check_parameters', 'scrape']
+           'movies_table', 'unused_table', 'scrape']
 
 # %% ../nbs/01_scraping.ipynb #0cbec246
 import html
@@ -267,7 +267,7 @@ def unused_table(unused: list,  # (path, reason) for each file that is not used
     return pd.DataFrame(rows, columns=["path", "reason"], dtype=object)
 
 # %% ../nbs/01_scraping.ipynb #1ec341e9
-def check_parameters(given: dict):  # the step's parameters by their names
+def _check_parameters(given: dict):  # the step's parameters by their names
     "Raise `InputError` for the first that is out of bounds."
     check_choice("source", given["source"], ("imdb", "tmdb", "catalogue"))
     check_choice("missing", given["missing"], ("some", "all", "none"))
@@ -306,7 +306,7 @@ def scrape(
 ) -> dict:
     "How many movies went in and links came out, and what the client did; writes `movies.parquet` and `unused.parquet`. Raises `InputError`, `RefusedError`."
     given = locals()  # the parameters by their names
-    check_parameters(given)
+    _check_parameters(given)
     hosts, found = host_list(image_hosts), open_archive(archive, catalogue, columns, posters)
     chosen, out = choose(found, missing, limit, seed)
     pages, did = _find_links(chosen, hosts, **given)

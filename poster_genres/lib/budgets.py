@@ -74,6 +74,15 @@ def install(dask_scheduler=None):  # Dask puts itself here
     dask_scheduler.handlers.setdefault(HANDLER, Keeper(dask_scheduler).answer)
 
 # %% ../../nbs/lib/budgets.ipynb #46f8da97
+def _tell(budget, what, *words):
+    "What the keeper answers when it is told to do this with a budget."
+    from distributed.utils import sync
+    message = {"call": budget.call, "host": budget.name, "policy": list(budget.policy), "what": what, "words": list(words)}
+    answer, blocked = sync(budget.worker.loop, getattr(budget.worker.scheduler, HANDLER), callback_timeout=60, **message)
+    budget.blocked = budget.blocked or blocked
+    return answer
+
+# %% ../../nbs/lib/budgets.ipynb #90f798d4
 class SharedBudget:
     "The budget of a host that all workers share, on one of them."
     slowest = HostBudget.slowest
@@ -86,20 +95,12 @@ class SharedBudget:
         self.call, self.name, self.policy, self.worker = call, name, policy, get_worker()
         self.turn, self.blocked, self.waited = threading.Lock(), "", 0.0
 
-    def _tell(self, what, *words):
-        "What the keeper answers."
-        from distributed.utils import sync
-        message = {"call": self.call, "host": self.name, "policy": list(self.policy), "what": what, "words": list(words)}
-        answer, blocked = sync(self.worker.loop, getattr(self.worker.scheduler, HANDLER), callback_timeout=60, **message)
-        self.blocked = self.blocked or blocked
-        return answer
-
     @contextmanager
     def slot(self):
         "A block with a connection, once the next request may go out. Raises `RefusedError` when the host has blocked us."
         lease = uuid.uuid4().hex
         with self.turn:
-            while (seconds := self._tell("ask", self.worker.address, lease)) and not self.blocked:
+            while (seconds := _tell(self, "ask", self.worker.address, lease)) and not self.blocked:
                 self.waited += min(seconds, 1)
                 time.sleep(min(seconds, 1))
         if self.blocked:
@@ -107,11 +108,11 @@ class SharedBudget:
         try:
             yield
         finally:
-            self._tell("give_back", lease)
+            _tell(self, "give_back", lease)
 
     def block(self, how: str):
         "Raise `RefusedError`, here and on all workers."
-        self._tell("block", how)
+        _tell(self, "block", how)
         raise RefusedError(self.blocked)
 
     adapt, hold, slow_down = partialmethod(_tell, "adapt"), partialmethod(_tell, "hold"), partialmethod(_tell, "slow_down")

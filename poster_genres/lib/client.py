@@ -41,7 +41,7 @@ from .runs import InputError, PosterGenresError, RefusedError, StepError, atomic
 # %% ../../nbs/lib/client.ipynb #2c3f129a
 PRODUCT = "poster-genres"  # our name in a robots.txt
 
-
+# %% ../../nbs/lib/client.ipynb #15b8e6bc
 def contact(address: str = "") -> str:  # a mail address or a web page; empty: what `POSTER_GENRES_CONTACT` holds
     "Return the address. Raises `InputError` when it is neither a mail address nor a web page."
     address = (address or os.environ.get("POSTER_GENRES_CONTACT", "")).strip()
@@ -88,7 +88,7 @@ def _target(link):
 # %% ../../nbs/lib/client.ipynb #e733d830
 _NAT64, _UNICAST = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("2000::/3")
 
-
+# %% ../../nbs/lib/client.ipynb #b6517b49
 def check_public(host: str,  # a host's name
                  addresses: Iterable[str]):  # the addresses that it leads to
     "Raise `PermanentError` when one of the addresses is none of the public internet."
