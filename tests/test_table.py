@@ -224,9 +224,9 @@ def test_every_file_is_a_poster_or_has_a_reason(patterns):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         Path(folder, "posters", "odd.txt").touch()
-        found = scan_posters(folder)
-        assert set(found.files) == {f"tt{number:07}" for number in range(1, len(patterns) + 1)}
-        assert len(found.files) + len(found.unused) == sum(path.is_file() for path in Path(folder).rglob("*"))
+        found, unused = scan_posters(folder)
+        assert set(found) == {f"tt{number:07}" for number in range(1, len(patterns) + 1)}
+        assert len(found) + len(unused) == sum(path.is_file() for path in Path(folder).rglob("*"))
 
 
 @pytest.mark.slow

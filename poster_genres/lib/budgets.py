@@ -9,7 +9,7 @@ __all__ = ['HANDLER', 'KeptBudget', 'Keeper', 'install', 'SharedBudget', 'share_
 import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partialmethod
 from socket import gethostname
 
@@ -21,10 +21,7 @@ from .runs import InputError, RefusedError, reason
 class KeptBudget(HostBudget):
     "The budget of a host as the scheduler keeps it."
 
-    def __init__(self,
-                 name: str,  # the host's
-                 policy: ClientPolicy,  # the limits
-                 ):
+    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
         super().__init__(name, policy)
         self.leases = {}  # the worker that has a connection, and until when at most
 
@@ -39,10 +36,9 @@ class KeptBudget(HostBudget):
             return 0.0
         if len(self.leases) >= self.policy.connections:
             return 0.02
-        if (seconds := max(self.next, self.held) - self.clock()) > 0:
+        if (seconds := max(self.next, self.held) - (now := self.clock())) > 0:
             return seconds
-        self.next = self.clock() + self.delay
-        self.leases[lease] = worker, self.clock() + self.policy.total_timeout + 60
+        self.next, self.leases[lease] = now + self.delay, (worker, now + self.policy.total_timeout + 60)
         return 0.0
 
     def give_back(self, lease: str):
@@ -53,13 +49,11 @@ class KeptBudget(HostBudget):
 HANDLER = "poster_genres_budget"
 _ALLOWED = ("ask", "give_back", "adapt", "hold", "slow_down", "block")
 
-
+# %% ../../nbs/lib/budgets.ipynb #8f35f6c7
 class Keeper:
     "Keeps the budgets of all hosts, for all workers."
 
-    def __init__(self,
-                 scheduler,  # which knows what workers there are
-                 ):
+    def __init__(self, scheduler):  # which knows what workers there are
         self.scheduler, self.budgets = scheduler, {}
 
     def answer(self, call: str, host: str, policy: list, what: str, words: list):
@@ -68,21 +62,27 @@ class Keeper:
             raise ValueError(f"no budget does {what!r}")
         if len(self.budgets) > 1000:
             del self.budgets[next(iter(self.budgets))]
-        budget = self.budgets.setdefault((call, host), KeptBudget(host, ClientPolicy(*policy)))
+        budget, result = self.budgets.setdefault((call, host), KeptBudget(host, ClientPolicy(*policy))), None
         budget.forget(self.scheduler.workers)
-        result = None
         with suppress(RefusedError):
             result = getattr(budget, what)(*words)
         return [result, budget.blocked]
 
-
-def install(
-    dask_scheduler=None,  # Dask puts itself here
-):
+# %% ../../nbs/lib/budgets.ipynb #356060a3
+def install(dask_scheduler=None):  # Dask puts itself here
     "Make the scheduler this runs on keep budgets, if it does not yet."
     dask_scheduler.handlers.setdefault(HANDLER, Keeper(dask_scheduler).answer)
 
 # %% ../../nbs/lib/budgets.ipynb #46f8da97
+def _tell(budget, what, *words):
+    "What the keeper answers when it is told to do this with a budget."
+    from distributed.utils import sync
+    message = {"call": budget.call, "host": budget.name, "policy": list(budget.policy), "what": what, "words": list(words)}
+    answer, blocked = sync(budget.worker.loop, getattr(budget.worker.scheduler, HANDLER), callback_timeout=60, **message)
+    budget.blocked = budget.blocked or blocked
+    return answer
+
+# %% ../../nbs/lib/budgets.ipynb #90f798d4
 class SharedBudget:
     "The budget of a host that all workers share, on one of them."
     slowest = HostBudget.slowest
@@ -90,45 +90,35 @@ class SharedBudget:
     def __init__(self,
                  call: str,  # names one call of a step
                  name: str,  # the host's
-                 policy: ClientPolicy,  # the limits
-                 ):
+                 policy: ClientPolicy):  # the limits
         from distributed import get_worker
         self.call, self.name, self.policy, self.worker = call, name, policy, get_worker()
-        self.turn, self.mine, self.blocked, self.waited = threading.Lock(), threading.local(), "", 0.0
+        self.turn, self.blocked, self.waited = threading.Lock(), "", 0.0
 
-    def _tell(self, what, *words):
-        "What the keeper answers."
-        from distributed.utils import sync
-        message = {"call": self.call, "host": self.name, "policy": list(self.policy), "what": what, "words": list(words)}
-        answer, blocked = sync(self.worker.loop, getattr(self.worker.scheduler, HANDLER), callback_timeout=60, **message)
-        self.blocked = self.blocked or blocked
-        return answer
-
-    def acquire(self):
-        "Wait for a connection, and until the next request may go out. Raises `RefusedError` when the host has blocked us."
-        self.mine.lease = uuid.uuid4().hex
+    @contextmanager
+    def slot(self):
+        "A block with a connection, once the next request may go out. Raises `RefusedError` when the host has blocked us."
+        lease = uuid.uuid4().hex
         with self.turn:
-            while (seconds := self._tell("ask", self.worker.address, self.mine.lease)) and not self.blocked:
+            while (seconds := _tell(self, "ask", self.worker.address, lease)) and not self.blocked:
                 self.waited += min(seconds, 1)
                 time.sleep(min(seconds, 1))
         if self.blocked:
             raise RefusedError(self.blocked)
-
-    def release(self):
-        "Give the connection back."
-        self._tell("give_back", self.mine.lease)
+        try:
+            yield
+        finally:
+            _tell(self, "give_back", lease)
 
     def block(self, how: str):
         "Raise `RefusedError`, here and on all workers."
-        self._tell("block", how)
+        _tell(self, "block", how)
         raise RefusedError(self.blocked)
 
     adapt, hold, slow_down = partialmethod(_tell, "adapt"), partialmethod(_tell, "hold"), partialmethod(_tell, "slow_down")
 
 # %% ../../nbs/lib/budgets.ipynb #f8800771
-def share_budgets(
-    archive_url: str = "",  # an archive's server, which is on this machine
-) -> str:
+def share_budgets(archive_url: str = "") -> str:  # an archive's server, which is on this machine
     "Make the scheduler keep budgets; the name of this call, empty when the download is not for a cluster. Raises `InputError`."
     if not (address := scheduler_address()):
         return ""

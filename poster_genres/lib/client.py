@@ -38,10 +38,10 @@ from protego import Protego
 
 from .runs import InputError, PosterGenresError, RefusedError, StepError, atomic_path, progress
 
-# %% ../../nbs/lib/client.ipynb #7ab6c04c
+# %% ../../nbs/lib/client.ipynb #2c3f129a
 PRODUCT = "poster-genres"  # our name in a robots.txt
 
-# %% ../../nbs/lib/client.ipynb #2c3f129a
+# %% ../../nbs/lib/client.ipynb #15b8e6bc
 def contact(address: str = "") -> str:  # a mail address or a web page; empty: what `POSTER_GENRES_CONTACT` holds
     "Return the address. Raises `InputError` when it is neither a mail address nor a web page."
     address = (address or os.environ.get("POSTER_GENRES_CONTACT", "")).strip()
@@ -67,10 +67,8 @@ class PermanentError(WebError):
     "An error that another attempt would meet again."
 
 # %% ../../nbs/lib/client.ipynb #64de82b7
-def allowed_host(
-    link: str,  # an https link
-    hosts: Iterable[str],  # the only hosts that may be asked
-) -> str:
+def allowed_host(link: str,  # an https link
+                 hosts: Iterable[str]) -> str:  # the only hosts that may be asked
     "The host of `link`. Raises `WebError` when the link is not https or its host is not in `hosts`."
     plain = re.fullmatch(r"(?ai)https://([\w.-]+)(?::443)?(?:[/?#][!-\[\]-~]*)?", link)
     if not plain:
@@ -87,14 +85,12 @@ def _target(link):
     path, mark, query = link.partition("?")
     return urllib3.util.parse_url(re.sub("%2e", ".", path, flags=re.I) + mark + query).request_uri
 
-# %% ../../nbs/lib/client.ipynb #974dd770
+# %% ../../nbs/lib/client.ipynb #e733d830
 _NAT64, _UNICAST = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("2000::/3")
 
-# %% ../../nbs/lib/client.ipynb #e733d830
-def check_public(
-    host: str,  # a host's name
-    addresses: Iterable[str],  # the addresses that it leads to
-):
+# %% ../../nbs/lib/client.ipynb #b6517b49
+def check_public(host: str,  # a host's name
+                 addresses: Iterable[str]):  # the addresses that it leads to
     "Raise `PermanentError` when one of the addresses is none of the public internet."
     for address in addresses:
         ip = ipaddress.ip_address(address.split("%")[0])
@@ -121,25 +117,23 @@ class PublicConnection(urllib3.connection.HTTPSConnection):
         return connection
 
 # %% ../../nbs/lib/client.ipynb #cbe37569
-_PUZZLE = re.compile(rb"validatecaptcha|[gh]-re?captcha|cf-turnstile|cf-chl|px-captcha|awswafcookiedomainlist|(?:id|class|name)=.captcha", re.I)
-_CONSENT = re.compile(rb"action=.?https://consent\.|(?:id|name)=.(?:consent|cookie)-?(?:page|wall|form)|collectconsent", re.I)
 FORBIDDEN = (401, 403)  # statuses that are a block only when several links in a row get them
+_FORMS = {"a captcha": rb"validatecaptcha|[gh]-re?captcha|cf-turnstile|cf-chl|px-captcha|awswafcookiedomainlist|(?:id|class|name)=.captcha",
+          "a consent form": rb"action=.?https://consent\.|(?:id|name)=.(?:consent|cookie)-?(?:page|wall|form)|collectconsent"}
 
 # %% ../../nbs/lib/client.ipynb #d8ded663
-def detected_block(
-    status: int,  # the HTTP status of an answer
-    headers: dict,  # its headers
-    body: bytes = b"",  # its body
-) -> str | None:
+def detected_block(status: int,  # the HTTP status of an answer
+                   headers: dict,  # its headers
+                   body: bytes = b"") -> str | None:  # its body
     "How this answer blocks programs, None when it does not."
     if action := headers.get("x-amzn-waf-action") or headers.get("cf-mitigated"):
         return f"answers with a {action[:20]} that only a person's browser should solve (HTTP {status})"
     if re.search(r"//consent\.|/consent\b|captcha", headers.get("Location", ""), re.I):
         return f"sends programs to a page that only a person should answer (HTTP {status})"
     if len(body) < 20_000 and "html" in headers.get("Content-Type", "html"):
-        for what, marks in (("a captcha", _PUZZLE), ("a consent form", _CONSENT)):
-            if marks.search(body):
-                return f"answers with {what} that only a person should fill in (HTTP {status})"
+        for form, marks in _FORMS.items():
+            if re.search(marks, body, re.I):
+                return f"answers with {form} that only a person should fill in (HTTP {status})"
     return None
 
 # %% ../../nbs/lib/client.ipynb #78aca40a
@@ -207,24 +201,18 @@ class AutoThrottle(RateLimiter):
 class HostBudget(AutoThrottle):
     "What one host may be asked: its rate and connection slots, until it blocks us. Another object with these methods may take its place."
 
-    def __init__(self,
-                 name: str,  # the host's
-                 policy: ClientPolicy,  # the limits
-                 ):
+    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
         super().__init__(policy.rate)
         self.name, self.policy, self.blocked, self.slots = name, policy, "", threading.BoundedSemaphore(policy.connections)
 
-    def acquire(self):
-        "Wait for a connection slot, and until the next request may go out. Raises `RefusedError` when the host has blocked us."
-        self.slots.acquire()
-        super().acquire()
-        if self.blocked:
-            self.release()
-            raise RefusedError(self.blocked)
-
-    def release(self):
-        "Give the connection slot back."
-        self.slots.release()
+    @contextmanager
+    def slot(self):
+        "A block with a connection, once the next request may go out. Raises `RefusedError` when the host has blocked us."
+        with self.slots:
+            self.acquire()
+            if self.blocked:
+                raise RefusedError(self.blocked)
+            yield
 
     def block(self, how: str):
         "Raise `RefusedError`, here and wherever the host would be asked again, with a message that says how it blocked us."
@@ -244,18 +232,15 @@ def _status_line(status):
     return f"the server answers {status} ({http.client.responses.get(status, 'no status that we know').lower()})"
 
 # %% ../../nbs/lib/client.ipynb #22366175
-def bounded_read(
-    read: Callable,  # the `readinto` of a socket's file
-    sock,  # the socket
-    policy: ClientPolicy,  # its time-outs and `max_bytes` matter
-) -> Callable:
+def bounded_read(read: Callable,  # the `readinto` of a socket's file
+                 sock,  # the socket
+                 policy: ClientPolicy) -> Callable:  # its time-outs and `max_bytes` matter
     "`read` for one answer, which raises `PermanentError` when the bytes are too many or come too late."
     deadline, bytes_left = time.monotonic() + policy.total_timeout, policy.max_bytes + 64_000  # for headers
 
     def readinto(buffer):
         nonlocal bytes_left
-        if (seconds := deadline - time.monotonic()) < policy.read_timeout:
-            sock.settimeout(max(seconds, 0.001))
+        sock.settimeout(max(0.001, min(policy.read_timeout, deadline - time.monotonic())))
         try:
             bytes_left -= (count := read(buffer) or 0)
         except TimeoutError:
@@ -326,10 +311,9 @@ def _proxy(host):
 # %% ../../nbs/lib/client.ipynb #c8908f40
 def _certificates():
     "Whose signatures on certificates count, as an option of `urllib3`."
-    bundle = Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())
-    if not bundle.exists():
-        raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
-    return {"ca_cert_dir" if bundle.is_dir() else "ca_certs": str(bundle)}
+    if (bundle := Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())).exists():
+        return {"ca_cert_dir" if bundle.is_dir() else "ca_certs": str(bundle)}
+    raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
 
 # %% ../../nbs/lib/client.ipynb #b34e22b4
 def _open_pool(host, policy, archive_url=""):
@@ -340,8 +324,7 @@ def _open_pool(host, policy, archive_url=""):
         if here.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise InputError(f"an archive's server is at {archive_url}: expected one on this machine, such as http://127.0.0.1:8765")
     elif proxy := _proxy(host):
-        login = unquote(urllib3.util.parse_url(proxy).auth or "") or None
-        headers = urllib3.make_headers(proxy_basic_auth=login)
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(urllib3.util.parse_url(proxy).auth or "") or None)
         pool = urllib3.ProxyManager(proxy, proxy_headers=headers, **_certificates(), **options).connection_from_host(host, 443, "https")
     else:
         pool = urllib3.HTTPSConnectionPool(host, 443, **_certificates(), **options)
@@ -364,19 +347,22 @@ class Host:
         "The connections, from the first request on."
         return _open_pool(self.name, self.policy, self.archive_url)
 
+    def count(self, what: dict):
+        "Add to what was counted."
+        with self.lock:
+            self.counts.update(what)
+
 # %% ../../nbs/lib/client.ipynb #60d5eab1
 def _heed(host, attempt, headers, body, again):
     "Count an attempt, and do as the answer asks: go slower, pause, or stop."
     status, reason, size, seconds = attempt
-    with host.lock:
-        host.counts.update({"requests": 1, "bytes": size, "bad answers": reason is not None, "asked again": again})
+    host.count({"requests": 1, "bytes": size, "bad answers": reason is not None, "asked again": again})
     if host.policy.target_concurrency:
         host.budget.adapt(seconds, False if reason else None if status >= 400 else True, host.policy.target_concurrency)
     if how := detected_block(status, headers, body):
         host.budget.block(how)
     if reason:
-        pause = _retry_after(headers)
-        if pause > host.policy.longest_wait:
+        if (pause := _retry_after(headers)) > host.policy.longest_wait:
             host.budget.block(f"asks us to come back in {pause / 60:.0f} minutes or later")
         host.budget.hold(pause)
 
@@ -402,16 +388,12 @@ def _ask(host, target, headers, attempts):
     for number in range(host.policy.attempts):
         if number:
             pause = host.policy.back_off * 2 ** (number - 1) * random.uniform(0.5, 1)
-            with host.lock:
-                host.counts["seconds backed off"] += pause
+            host.count({"seconds backed off": pause})
             time.sleep(pause)
-        host.budget.acquire()
-        try:
+        with host.budget.slot():
             attempt, answer_headers, body, error = _ask_once(host, target, headers)
             attempts.append(attempt)
             _heed(host, attempt, answer_headers, body, again=number > 0)
-        finally:
-            host.budget.release()
         if not (busy := attempt.reason and not isinstance(error, PermanentError)):
             break
     with host.lock:
@@ -451,12 +433,6 @@ def _cache_errors(folder):
         raise StepError(f"cannot use the cache {folder}: {error.strerror or error}; make room on its disk, or mend what is wrong there, "
                         "and run the same command again: what it holds is kept") from None
 
-# %% ../../nbs/lib/client.ipynb #8f199c60
-def _write(path, data):
-    "Write a file that is there whole or not at all."
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-
 # %% ../../nbs/lib/client.ipynb #ec5cadd9
 @dataclass
 class Memory:
@@ -479,10 +455,10 @@ class Memory:
 
     def put(self, found: Fetched):
         "Remember what is known of a link: the record first, so that no body is without one."
-        with _cache_errors(self.folder):
-            _write(self.path(found.link, ".json"), json.dumps(found._asdict() | {"body": None}).encode())
-            if found.sha256:
-                _write(self.path(found.link), found.body)
+        record = json.dumps(found._asdict() | {"body": None}).encode()
+        for ending, data in ((".json", record), (self.ending, found.body))[:2 if found.sha256 else 1]:
+            with _cache_errors(self.folder), atomic_path(self.path(found.link, ending)) as temporary:
+                temporary.write_bytes(data)
 
     def invalidate(self, link: str):
         "Forget what is known of `link`."
@@ -514,22 +490,54 @@ class Client:
               max_age: float | None = None,  # how long a cached answer is valid; default: as in the policy
               obey: bool = True,  # whether robots.txt has to allow it
               query: dict | None = None,  # more to ask with, which is kept nowhere, such as a key
-              headers: dict | None = None,  # the same in headers
-              ) -> Fetched:
+              headers: dict | None = None) -> Fetched:  # the same in headers
         "What came, or why there is nothing. Raises `RefusedError` when the host blocks us, `StepError` for a fault of this machine."
         try:
             host = self.hosts[allowed_host(link, self.hosts)]
         except WebError as error:
             return Fetched(link, reason=str(error))
-        known = self.memory.get(link) if self.memory else None
-        if known and (self.offline or known.is_valid(self.policy.max_age if max_age is None else max_age)):
-            host.counts["not asked again" if known.reason else "from the cache"] += 1
-            return known
-        if self.offline:
-            return Fetched(link, reason="is not in the cache, and we are offline")
-        return _remember(self.memory, host, known, _renew(self, link, known, check, store, obey, query, headers))
+        return _fetch(self, host, link, self.policy.max_age if max_age is None else max_age, check, store, obey, query, headers)
 
 # %% ../../nbs/lib/client.ipynb #82e0e880
+def _fetch(client, host, link, max_age, *request):
+    "What is known of the link while that is valid, else what is behind it now, which goes into the cache."
+    memory, known = client.memory, client.memory.get(link) if client.memory else None
+    if known and (client.offline or known.is_valid(max_age)):
+        host.count({"not asked again" if known.reason else "from the cache": 1})
+        return known
+    if client.offline:
+        return Fetched(link, reason="is not in the cache, and we are offline")
+    new = _renew(client, link, known, *request)
+    if new.reason and known and known.reason is None:
+        return known  # an old version is better than none
+    if memory:
+        memory.put(new)
+        if new.status in FORBIDDEN and host.budget.blocked:
+            memory.invalidate(link)  # what a host forbids after it has blocked us is not news about the link
+    return new
+
+# %% ../../nbs/lib/client.ipynb #2e1aa0ed
+def _renew(client, link, known, check, store, *request):
+    "What the server has behind `link` now, with what the check says of it, or why there is nothing of use."
+    attempts, new, status = [], Fetched(link), 0
+    good = known if known and known.reason is None else new
+    conditions = {"If-None-Match": good.etag, "If-Modified-Since": good.modified}
+    try:
+        status, headers, body = _follow(client, link, attempts, {name: value for name, value in conditions.items() if value}, *request)
+        if status == 304 and good is known:
+            return known._replace(when=time.time())
+        if status != 200:
+            raise WebError(_status_line(status))
+        new = new._replace(facts=check(body) if check else None, etag=headers.get("ETag", ""), modified=headers.get("Last-Modified", ""))
+        new = new._replace(body=body, sha256=hashlib.sha256(body).hexdigest()) if store else new
+    except (InputError, StepError, RefusedError):
+        raise
+    except PosterGenresError as error:
+        new = new._replace(reason=str(error))
+        status = attempts[-1].status if isinstance(error, PermanentError) else status
+    return new._replace(status=status, attempts=tuple(attempts), when=time.time())
+
+# %% ../../nbs/lib/client.ipynb #fa61fa3f
 def _follow(client, link, attempts, conditions, obey, query, private):
     "Status, headers and body of the answer at the end of the redirects; `private` headers and the query go to the first address only."
     here, more = link, "?" + urlencode(query) if query else ""
@@ -559,38 +567,6 @@ def _count_forbidden(client, host, link, status):
         finally:
             for one in links if client.memory else ():
                 client.memory.invalidate(one)
-
-# %% ../../nbs/lib/client.ipynb #2e1aa0ed
-def _renew(client, link, known, check, store, *request):
-    "What the server has behind `link` now, with what the check says of it, or why there is nothing of use."
-    attempts, new, status = [], Fetched(link), 0
-    good = known if known and known.reason is None else new
-    conditions = {"If-None-Match": good.etag, "If-Modified-Since": good.modified}
-    try:
-        status, headers, body = _follow(client, link, attempts, {name: value for name, value in conditions.items() if value}, *request)
-        if status == 304 and good is known:
-            return known._replace(when=time.time())
-        if status != 200:
-            raise WebError(_status_line(status))
-        new = new._replace(facts=check(body) if check else None, etag=headers.get("ETag", ""), modified=headers.get("Last-Modified", ""))
-        new = new._replace(body=body, sha256=hashlib.sha256(body).hexdigest()) if store else new
-    except (InputError, StepError, RefusedError):
-        raise
-    except PosterGenresError as error:
-        new = new._replace(reason=str(error))
-        status = attempts[-1].status if isinstance(error, PermanentError) else status
-    return new._replace(status=status, attempts=tuple(attempts), when=time.time())
-
-# %% ../../nbs/lib/client.ipynb #fa61fa3f
-def _remember(memory, host, known, new):
-    "Put what is known of the link now into the cache. What a host forbids after it has blocked us is not news about the link."
-    if new.reason and known and known.reason is None:
-        return known  # an old version is better than none
-    if memory:
-        memory.put(new)
-        if new.status in FORBIDDEN and host.budget.blocked:
-            memory.invalidate(new.link)
-    return new
 
 # %% ../../nbs/lib/client.ipynb #f882b36b
 def _check_robots(client, host, target):
@@ -626,13 +602,11 @@ def client_summary(client: Client) -> dict:  # any client
         for name, host in client.hosts.items() if host.counts}
 
 # %% ../../nbs/lib/client.ipynb #d9a6b5c1
-def fetch_all(
-    work: Callable,  # what to do with one item, in a thread
-    items: Iterable,  # what to work on
-    threads: int = 8,  # how many at a time
-    label: str = "Fetching",  # what the progress bar says
-    unit: str = "links",  # what it counts
-) -> Iterator[tuple]:
+def fetch_all(work: Callable,  # what to do with one item, in a thread
+              items: Iterable,  # what to work on
+              threads: int = 8,  # how many at a time
+              label: str = "Fetching",  # what the progress bar says
+              unit: str = "links") -> Iterator[tuple]:  # what it counts
     "Pairs of an item and its outcome: what `work` returned, or the `WebError` it raised. Raises a `RefusedError` at the end."
     items, waiting, refused = list(items), set(), None
     queue, pool = iter(items), ThreadPoolExecutor(threads, thread_name_prefix="fetch")

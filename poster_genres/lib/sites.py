@@ -32,29 +32,24 @@ ADVICE = "Take the posters from another source: -p source tmdb needs no pages, -
 def host_list(text: str) -> tuple[str, ...]:  # hosts that a user adds, separated by commas
     "The hosts that posters may come from, these included. Raises `InputError` when one of them is no host's name."
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    for name in names:
-        if not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{1,62}", name):
-            raise InputError(f"parameter image_hosts is {text!r}: expected names such as images.example.org, separated by commas")
-    return (*POSTER_HOSTS, *names)
-
-# %% ../../nbs/lib/sites.ipynb #fa5448b5
-_PLACEHOLDER = re.compile(r"/images/[GS]/|/no[-_]?(?:picture|image|photo|poster)|placeholder|imdb_(?:fb_)?logo", re.I)
+    if all(re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{1,62}", name) for name in names):
+        return (*POSTER_HOSTS, *names)
+    raise InputError(f"parameter image_hosts is {text!r}: expected names such as images.example.org, separated by commas")
 
 # %% ../../nbs/lib/sites.ipynb #3eedcb14
-def title_link(
-    imdb_id: str,  # such as tt0000007
-    own_ids: bool = False,  # whether an id of another kind is taken, too, because an archive answers
-) -> str:
+def title_link(imdb_id: str,  # such as tt0000007
+               own_ids: bool = False) -> str:  # whether an id of another kind is taken, too, because an archive answers
     "The link to the movie's title page. Raises `WebError` when this is no id."
     if not re.fullmatch(r"tt[0-9]{7,9}" if not own_ids else r"(?!\.+$)[\w.~-]{1,100}", imdb_id, re.ASCII):
         raise WebError(f"{imdb_id[:40]!r} is no id of IMDb, expected tt and 7 to 9 digits")
     return f"https://{TITLE_HOSTS[0]}/title/{imdb_id}/"
 
 # %% ../../nbs/lib/sites.ipynb #6e91b55e
-def safe_link(
-    link: str,  # as it stands in a page or a catalogue
-    hosts: Iterable[str] = POSTER_HOSTS,  # where posters may come from
-) -> str:
+_PLACEHOLDER = re.compile(r"/images/[GS]/|/no[-_]?(?:picture|image|photo|poster)|placeholder|imdb_(?:fb_)?logo", re.I)
+
+
+def safe_link(link: str,  # as it stands in a page or a catalogue
+              hosts: Iterable[str] = POSTER_HOSTS) -> str:  # where posters may come from
     "The link as https. Raises `WebError` with the reason when it may not be asked for or shows no poster."
     link = re.sub(r"^(?:http:)?//", "https://", link.replace("&amp;", "&").strip(), flags=re.I)
     allowed_host(link, hosts)
@@ -62,29 +57,23 @@ def safe_link(
         raise WebError("the page shows a placeholder instead of a poster")
     return link
 
-# %% ../../nbs/lib/sites.ipynb #87d82494
-TMDB_WIDTHS = (92, 154, 185, 342, 500, 780)
-_IMDB_IMAGE = re.compile(r"(https://([^/]+)/images/M/[^/?]+?)(?:\._V1_?[^/?]*)?(\.\w+)")
-_TMDB_IMAGE = re.compile(r"(https://image\.tmdb\.org/t/p/)(?:w\d+|original)(/[^/?]+)")
-
 # %% ../../nbs/lib/sites.ipynb #f25a0f97
-def sized(
-    link: str,  # a poster's link on IMDb's or TMDB's image host; any other stays what it is
-    width: int,  # pixels; 0: the poster as it was uploaded
-) -> str:
+TMDB_WIDTHS = (92, 154, 185, 342, 500, 780)
+
+
+def sized(link: str,  # a poster's link on IMDb's or TMDB's image host; any other stays what it is
+          width: int) -> str:  # pixels; 0: the poster as it was uploaded
     "The link to the same poster in that width, or in the next larger one that there is."
-    if (match := _IMDB_IMAGE.fullmatch(link)) and match[2] in IMAGE_HOSTS:
+    if (match := re.fullmatch(r"(https://([^/]+)/images/M/[^/?]+?)(?:\._V1_?[^/?]*)?(\.\w+)", link)) and match[2] in IMAGE_HOSTS:
         return f"{match[1]}._V1_{f'UX{width}_' if width else ''}{match[3]}"
-    if match := _TMDB_IMAGE.fullmatch(link):
+    if match := re.fullmatch(r"(https://image\.tmdb\.org/t/p/)(?:w\d+|original)(/[^/?]+)", link):
         nearest = next((f"w{size}" for size in TMDB_WIDTHS if size >= width), "original") if width else "original"
         return f"{match[1]}{nearest}{match[2]}"
     return link
 
 # %% ../../nbs/lib/sites.ipynb #ba9026e2
-def tmdb_link(
-    poster_path: str,  # TMDB's name for the image, such as /rhIRbceoE9lR4veEXuwCC2wARtG.jpg
-    width: int = 182,  # pixels; 0: as it was uploaded
-) -> str:
+def tmdb_link(poster_path: str,  # TMDB's name for the image, such as /rhIRbceoE9lR4veEXuwCC2wARtG.jpg
+              width: int = 182) -> str:  # pixels; 0: as it was uploaded
     "The link to the poster on TMDB's image host. Raises `WebError` when this is no such name."
     if not re.fullmatch(r"/[\w.-]+\.\w+", poster_path, re.ASCII):
         raise WebError(f"poster_path is {poster_path[:40]!r}, expected one such as /abc.jpg")
@@ -92,54 +81,39 @@ def tmdb_link(
 
 # %% ../../nbs/lib/sites.ipynb #98e7476b
 @contextmanager
-def stand_in(
-    archive: str | Path,  # the archive's folder
-    catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    **options,  # more arguments of `poster_genres.demo.server.serve`, such as `columns`
-):
+def stand_in(archive: str | Path,  # the archive's folder
+             catalogue: str | Path = "",  # a catalogue; empty: the archive's own
+             **options):  # more arguments of `poster_genres.demo.server.serve`, such as `columns`
     "The address of a server for the archive, which ends with the block. Raises `InputError` when it does not start."
     arguments = json.dumps({"archive": str(archive), "catalogue": str(catalogue), "port": 0, "end_with_stdin": True} | options)
     command, pipe = [sys.executable, "-m", "poster_genres.demo.server", arguments], subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    try:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         if not (line := process.stdout.readline()):
             said = process.communicate()[1].strip().splitlines() or ["no reason was given"]
             raise InputError(f"the archive's server did not start: {said[-1]}")
         yield line.split()[0]
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close(), process.stderr.close()
 
 # %% ../../nbs/lib/sites.ipynb #6e71902b
-def site_client(
-    archive_url: str,  # the archive's server; empty: the web
-    connections: int = 8,  # requests at a time
-    cache: str | Path = "",  # a folder that remembers what came; empty: none
-    rate: float = 0,  # requests a second to one host; 0: 10 on the web, no limit on an archive
-    offline: bool = False,  # whether to answer from the cache alone
-    hosts: Iterable[str] = POSTER_HOSTS,  # where posters may come from
-    ending: str = ".html",  # of the names of the cache's files
-) -> Client:
+def site_client(archive_url: str,  # the archive's server; empty: the web
+                connections: int = 8,  # requests at a time
+                cache: str | Path = "",  # a folder that remembers what came; empty: none
+                rate: float = 0,  # requests a second to one host; 0: 10 on the web, no limit on an archive
+                offline: bool = False,  # whether to answer from the cache alone
+                hosts: Iterable[str] = POSTER_HOSTS,  # where posters may come from
+                ending: str = ".html") -> Client:  # of the names of the cache's files
     "The client for these sites. Raises `InputError` when the web is to be asked without a contact."
-    if archive_url:
-        policy = ClientPolicy(connections, rate, advice=ADVICE)
-    else:
-        policy = ClientPolicy(min(connections, 4), rate or 10, target_concurrency=2, advice=ADVICE)
-    return Client((*TITLE_HOSTS, *API_HOSTS, *hosts), archive_url, cache, policy, offline, ending)
+    limits = (connections, rate) if archive_url else (min(connections, 4), rate or 10, 2)
+    return Client((*TITLE_HOSTS, *API_HOSTS, *hosts), archive_url, cache, ClientPolicy(*limits, advice=ADVICE), offline, ending)
 
 # %% ../../nbs/lib/sites.ipynb #41e0ecc5
-def cache_folder(
-    run_dir: str | Path,  # the run's folder
-    archive: str | Path = "",  # the archive's folder; empty: the web
-    catalogue: str | Path = "",  # a catalogue; empty: the archive's own
-    cache: str | Path = "",  # the folder of all caches; empty: `cache` beside the run
-    reading: tuple[str, ...] = (),  # how catalogue and posters are read: what `columns` and `posters` say
-) -> Path:
+def cache_folder(run_dir: str | Path,  # the run's folder
+                 archive: str | Path = "",  # the archive's folder; empty: the web
+                 catalogue: str | Path = "",  # a catalogue; empty: the archive's own
+                 cache: str | Path = "",  # the folder of all caches; empty: `cache` beside the run
+                 reading: tuple[str, ...] = ()) -> Path:  # how catalogue and posters are read: what `columns` and `posters` say
     "The folder for what is fetched, shared by all runs that ask the same server."
-    key = "web"
-    if archive:
-        parts = [fingerprint(archive), fingerprint(catalogue) if catalogue else "", *reading,
-                 fingerprint(str(files("poster_genres") / "demo/server.py"))]
-        key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-    return (Path(cache).resolve() if cache else Path(run_dir).resolve().parent / "cache") / key
+    folder = Path(cache).resolve() if cache else Path(run_dir).resolve().parent / "cache"
+    if not archive:
+        return folder / "web"
+    parts = [fingerprint(archive), fingerprint(catalogue) if catalogue else "", *reading, fingerprint(files("poster_genres") / "demo/server.py")]
+    return folder / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
