@@ -40,7 +40,7 @@ from poster_genres.scraping import draw
 FOLDER = notebooks_folder() / "results"
 EPOCHS = 6  # of each choice
 POSTERS = (1705, 3467, 6750)  # of the learning curve, and all
-PASSES = 10  # over all training posters, in posters seen, of each training of the learning curve
+PASSES = 4  # over all training posters, in posters seen, of each training of the learning curve
 CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
