@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'PENALTIES', 'WATCHED', 'shift_and_mirror', 'random_erasing', 'mixup', 'Batches',
-           'warm_up_and_cosine', 'make_optimizer', 'moving_average', 'checked_recipe', 'build_network', 'read_arrays',
-           'write_arrays', 'frozen_features', 'standardize', 'set_linear_probe', 'validation_scores', 'best_epoch',
-           'should_stop', 'TrainingState', 'plot_history', 'TrainingProgress', 'live_curves', 'fit_epochs',
-           'train_round', 'train_rounds', 'save_training', 'training_counts', 'train']
+           'warm_up_and_cosine', 'make_optimizer', 'moving_average', 'checked_recipe', 'build_network',
+           'frozen_features', 'standardize', 'set_linear_probe', 'validation_scores', 'TrainingState', 'plot_history',
+           'TrainingProgress', 'train']
 
 # %% ../nbs/05_cnn.ipynb #5adb49e7
 import errno
@@ -27,7 +26,7 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from .distillation import distillation_targets, recipe_of_round, soft_labels
+from .distillation import distillation_targets, soft_labels
 from .lib.calibration import logistic_regression
 from .lib.metrics import constant_prior, hits_at_k, log_loss, mean_average_precision
 from .lib.runs import (UNREADABLE, InputError, StepError, atomic_path, check_choice, check_number, in_notebook, made_from,
@@ -45,11 +44,15 @@ def shift_and_mirror(
 ) -> np.ndarray:
     "Shift each poster a little and mirror half of them; the edge is repeated where nothing was."
     count, height, width, _ = images.shape
-    moved = [random.uniform(-shift, shift, count) * size for size in (height, width)]
-    scale = random.uniform(1 - zoom, 1 + zoom, count)
-    scales = (scale, scale * random.uniform(1 - zoom / 2, 1 + zoom / 2, count))
-    rows, columns = (np.round(np.clip(middle + (np.arange(size) - middle) * scale[:, None] + by[:, None], 0, size - 1)).astype(int)
-                     for size, middle, scale, by in zip((height, width), ((height - 1) / 2, (width - 1) / 2), scales, moved))
+    down, right = (random.uniform(-shift, shift, (count, 1)) * size for size in (height, width))
+    scale = random.uniform(1 - zoom, 1 + zoom, (count, 1))
+    stretched = scale * random.uniform(1 - zoom / 2, 1 + zoom / 2, (count, 1))
+
+    def seen(size, scale, moved):
+        middle = (size - 1) / 2
+        return np.round(np.clip(middle + (np.arange(size) - middle) * scale + moved, 0, size - 1)).astype(int)
+
+    rows, columns = seen(height, scale, down), seen(width, stretched, right)
     columns = np.where(random.random((count, 1)) < 0.5, columns[:, ::-1], columns)
     return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
@@ -57,11 +60,10 @@ def shift_and_mirror(
 def random_erasing(
     images: np.ndarray,  # posters x height x width x 3; changed in place
     random: np.random.Generator,  # the source of random numbers
-    share: float = 0.5,  # of the posters that lose a rectangle
 ) -> np.ndarray:
-    "Hide a rectangle of some posters, up to a sixth of their area, behind one colour."
+    "Hide a rectangle of about half of the posters, up to a sixth of their area, behind one colour."
     height, width = images.shape[1:3]
-    for number in np.flatnonzero(random.random(len(images)) < share):
+    for number in np.flatnonzero(random.random(len(images)) < 0.5):
         tall, wide = (max(1, int(size * random.uniform(0.15, 0.4))) for size in (height, width))
         top, left = random.integers(height - tall + 1), random.integers(width - wide + 1)
         images[number, top:top + tall, left:left + wide] = random.integers(0, 256, 3)
@@ -85,7 +87,7 @@ def _strong(images, random):
     "The posters shifted, mirrored, zoomed and stretched; half of them lose a rectangle."
     return random_erasing(shift_and_mirror(images, random, zoom=0.12), random)
 
-# %% ../nbs/05_cnn.ipynb #2d1fbcd9
+
 AUGMENTATIONS = {  # f(posters of a batch, their targets, random numbers) -> posters, targets
     "none": lambda images, targets, random: (images, targets),
     "light": lambda images, targets, random: (shift_and_mirror(images, random), targets),
@@ -164,10 +166,8 @@ def checked_recipe(
     recipe = RECIPES[check_choice("network", network, tuple(RECIPES))]
     check_choice("scaling", scaling, tuple(SCALINGS))
     check_choice("augmentation", chosen.get("augmentation") or "none", tuple(AUGMENTATIONS))
-    check_number("learning_rate", chosen.get("learning_rate", 0), 0, 10)
-    for name, high in {"epochs": 10_000, "distillation_rounds": 10, "batch_size": 4096}.items():
-        check_number(name, chosen.get(name, 0), 0, high, whole=True)
-    check_number("patience", patience, 0, 10_000, whole=True)
+    for name, high in {"learning_rate": 10, "epochs": 10_000, "distillation_rounds": 10, "batch_size": 4096, "patience": 10_000}.items():
+        check_number(name, (chosen | {"patience": patience}).get(name, 0), 0, high, whole=name != "learning_rate")
     return recipe._replace(patience=patience if recipe.modern else 0, **{name: value for name, value in chosen.items() if value})
 
 # %% ../nbs/05_cnn.ipynb #482b053c
@@ -192,11 +192,8 @@ def build_network(
     return model
 
 # %% ../nbs/05_cnn.ipynb #7d1b7506
-def read_arrays(
-    path: str | Path,  # a file that `write_arrays` wrote, or none
-    origin: str,  # the fingerprint of what the arrays must have been made from
-) -> dict[str, np.ndarray]:
-    "The arrays in the file by their names; none when it is missing, damaged or of another origin: they can be made again."
+def _read_arrays(path, origin):
+    "The arrays in the file by their names; none when it is missing, damaged, or made from something else than `origin`: they can be made again."
     try:
         with np.load(path) as file:
             arrays = dict(file)
@@ -206,16 +203,12 @@ def read_arrays(
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # the disk's fault, not the file's
-        print(f"{Path(path).name} is damaged ({reason(error)}); what it held is made again")
+        print(f"{path.name} is damaged ({reason(error)}); what it held is made again")
         return {}
 
-# %% ../nbs/05_cnn.ipynb #e114d571
-def write_arrays(
-    path: str | Path,  # the file to write
-    origin: str,  # the fingerprint of what they are made from
-    **arrays: np.ndarray,  # by their names
-) -> None:
-    "Write the arrays into the file, atomically."
+
+def _write_arrays(path, origin, **arrays):
+    "Write the arrays into the file, atomically, with the fingerprint of what they are made from."
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, origin=np.array(origin), **arrays)
 
@@ -223,16 +216,16 @@ def write_arrays(
 def frozen_features(
     model: keras.Model,  # with the backbone's own weights
     dataset: Dataset,  # the posters
-    path: str | Path,  # where they are kept
+    path: Path,  # where they are kept
     origin: str,  # the fingerprint of posters and backbone
 ) -> dict[str, np.ndarray]:
     "Features (float16) of the training posters as they are, mirrored, and of the validation posters; computed once."
-    if saved := read_arrays(path, origin):
+    if saved := _read_arrays(path, origin):
         return saved
     base, images, train, validation = features_of(model), dataset.images, dataset.rows("train"), dataset.rows("validation")
     asked = {"plain": (images, train), "mirrored": (images[:, :, ::-1], train), "validation": (images, validation)}
     found = {name: predict_rows(base, *posters).astype("float16") for name, posters in asked.items()}
-    write_arrays(path, origin, **found)
+    _write_arrays(path, origin, **found)
     return found
 
 # %% ../nbs/05_cnn.ipynb #637eb4eb
@@ -262,11 +255,7 @@ def set_linear_probe(
     wanted, weights = np.tile(targets[train], (2, 1)), np.tile(dataset.repeats(train) * dataset.weights(train), 2)
     mean, deviation = standardize(both)
     unseen = (features["validation"].astype("float32") - mean) / deviation
-
-    def score(fitted):
-        kernel, bias = fitted
-        return mean_average_precision(dataset.genres[validation], expit(unseen @ kernel + bias), dataset.repeats(validation))
-
+    score = lambda fit: mean_average_precision(dataset.genres[validation], expit(unseen @ fit[0] + fit[1]), dataset.repeats(validation))
     fitted = [logistic_regression(both, wanted, weights, penalty) for penalty in (PENALTIES if len(validation) else PENALTIES[1:2])]
     model.get_layer("scaled").set_weights([mean, deviation**2])
     model.get_layer("genres").set_weights(max(fitted, key=score))
@@ -286,57 +275,48 @@ def validation_scores(
             for kind, y_prob in predicted.items() for name, score in WATCHED.items()}
 
 # %% ../nbs/05_cnn.ipynb #50284ca7
-def best_epoch(
-    history: list[dict],  # records of epochs; at least one
-    recipe: Recipe,  # of the training
-) -> int:
-    "The place in the history of the epoch whose weights are kept."
+def _best_epoch(history, recipe):
+    "The place in the history (records of epochs) of the epoch whose weights are kept."
     scores = [record["mean_average_precision"] for record in history]
     return int(np.argmax(scores)) if recipe.modern and not math.isnan(scores[-1]) else len(scores) - 1
 
-# %% ../nbs/05_cnn.ipynb #ac631078
-def should_stop(
-    history: list[dict],  # records of epochs
-    recipe: Recipe,  # how many epochs, and how much patience
-) -> bool:
+
+def _should_stop(history, recipe):
     "Whether training ends here: all epochs are done, or the best one is too long ago."
     if not history:
         return recipe.epochs == 0
-    return history[-1]["epoch"] >= recipe.epochs or 0 < recipe.patience < len(history) - best_epoch(history, recipe)
+    return history[-1]["epoch"] >= recipe.epochs or 0 < recipe.patience < len(history) - _best_epoch(history, recipe)
 
 # %% ../nbs/05_cnn.ipynb #f8983b8a
 class TrainingState:
     "How far a training has come: what its next epoch needs, kept in one file."
 
-    def __init__(self, path: str | Path, origin: str):
+    def __init__(self, path: Path, origin: str):
         self.path, self.origin = path, origin
         self.history, self.best, self.mean = [], [], []  # records of epochs; the weights that are kept; the moving average
 
+    def variables(self, model: keras.Model) -> list:
+        "All that changes in training, the state of the random numbers included."
+        return [*model.variables, *model.optimizer.variables]
+
     def save(self, model: keras.Model):
         "Write the state and all variables of the network and of its optimizer."
-        lists = {"now": _variables(model), "best": self.best, "mean": self.mean}
+        lists = {"now": self.variables(model), "best": self.best, "mean": self.mean}
         arrays = {f"{name}_{i}": np.asarray(array) for name, values in lists.items() for i, array in enumerate(values)}
-        write_arrays(self.path, self.origin, history=np.array(json.dumps(self.history)), **arrays)
+        _write_arrays(self.path, self.origin, history=np.array(json.dumps(self.history)), **arrays)
 
     def load(self, model: keras.Model):
         "Take everything from the file, if it is of this training."
-        if arrays := read_arrays(self.path, self.origin):
+        if arrays := _read_arrays(self.path, self.origin):
             of = lambda name: [arrays[f"{name}_{i}"] for i in range(len(arrays)) if f"{name}_{i}" in arrays]
             now, self.best, self.mean = of("now"), of("best"), of("mean")
             self.history = json.loads(str(arrays["history"]))
-            for variable, array in zip(_variables(model), now, strict=True):
+            for variable, array in zip(self.variables(model), now, strict=True):
                 variable.assign(array)
 
-# %% ../nbs/05_cnn.ipynb #70585d0f
-def _variables(model):
-    "All that changes in training, the state of the random numbers included."
-    return [*model.variables, *model.optimizer.variables]
-
 # %% ../nbs/05_cnn.ipynb #c1625806
-def plot_history(
-    history: pd.DataFrame,  # one row an epoch
-) -> Figure:
-    "A figure of three panels: loss, mean average precision and hits@3 by epoch, with their floors; earlier rounds pale."
+def plot_history(history: pd.DataFrame) -> Figure:
+    "A figure of the records of epochs: loss, mean average precision and hits@3 by epoch, with their floors; earlier rounds pale."
     figure = Figure(figsize=(9, 2.8), dpi=90, layout="constrained")
     rounds = [(lines, number == history["round"].max()) for number, lines in history.groupby("round")]
     titles = {"log_loss": "log-loss", "mean_average_precision": "mean average precision", "hits_at_3": "hits@3"}
@@ -389,17 +369,15 @@ class TrainingProgress(keras.callbacks.Callback):
         state, weights = self.state, self.model.get_weights()
         self.model.set_weights(state.mean or weights)
         state.history.append(_record(self.number, epoch + 1, logs["loss"], self.model, self.batches.dataset, self.started))
-        if best_epoch(state.history, self.recipe) == len(state.history) - 1:
+        if _best_epoch(state.history, self.recipe) == len(state.history) - 1:
             state.best = self.model.get_weights()
         self.model.set_weights(weights)
         state.save(self.model)
-        self.model.stop_training = should_stop(state.history, self.recipe)
+        self.model.stop_training = _should_stop(state.history, self.recipe)
 
 # %% ../nbs/05_cnn.ipynb #436c1d6e
-def live_curves(
-    history: list[dict],  # of the training; grows with every epoch
-) -> keras.callbacks.Callback:
-    "A callback that draws the history after every epoch, and takes the picture away at the end."
+def _live_curves(history):
+    "A callback that draws the history (which grows) after every epoch, and takes the picture away at the end."
     def draw(epoch, logs):
         plot_history(pd.DataFrame(history)).savefig(file := io.BytesIO(), format="png")
         picture.update(Image(file.getvalue()))
@@ -408,18 +386,12 @@ def live_curves(
     return keras.callbacks.LambdaCallback(on_epoch_end=draw, on_train_end=lambda logs: picture.update({"text/plain": ""}, raw=True))
 
 # %% ../nbs/05_cnn.ipynb #0002bab2
-def fit_epochs(
-    model: keras.Model,  # compiled, with its first weights or those of the checkpoint
-    batches: Batches,  # what to learn from
-    recipe: Recipe,  # how
-    number: int,  # of the distillation round
-    state: TrainingState,  # the epochs that are done; gets the others
-) -> None:
-    "Train for the rest of the recipe's epochs. Raises `StepError` when memory does not suffice or the loss is no longer a number."
+def _fit_epochs(model, batches, recipe, number, state):
+    "Train for the rest of the epochs of this round. Raises `StepError` when memory does not suffice or the loss is no longer a number."
     done, name = state.history[-1]["epoch"] if state.history else 0, f"{model.name}, round {number}" if number > 1 else model.name
     with progress(None, f"Training {name}", "batches", total=(recipe.epochs - done) * len(batches)) as bar:
         callbacks = [keras.callbacks.TerminateOnNaN(), TrainingProgress(state, batches, recipe, number, bar)]
-        callbacks += [live_curves(state.history)] if in_notebook() else []
+        callbacks += [_live_curves(state.history)] if in_notebook() else []
         try:
             model.fit(batches, epochs=recipe.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=callbacks)
         except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -432,73 +404,54 @@ def _digest(value):
     "A fingerprint of anything that JSON can hold."
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/05_cnn.ipynb #7c950a1c
-def train_round(
-    folder: str | Path,  # `model/` of the run
-    dataset: Dataset,  # the posters
-    targets: np.ndarray,  # posters x genres: what to learn
-    recipe: Recipe,  # of this round
-    number: int,  # of this round, from 1
-    made: dict,  # what the training is made from: inputs, parameters, source
-) -> tuple[keras.Model, list[dict]]:
-    "Train one network, or go on from its checkpoint; return it with the best weights, and the records of its epochs."
+
+def _train_round(folder, dataset, targets, recipe, number, made):
+    "Train one network on the targets, or go on from its checkpoint in `model/`; return it with the best weights, and the records of its epochs."
     parameters = made["parameters"] | {"intermediate": recipe.intermediate}
     keras.utils.set_random_seed(parameters["seed"])
     model = build_network(dataset, recipe, parameters["scaling"])
-    state = TrainingState(Path(folder, f"checkpoint-{number}.npz"), _digest(made | {"parameters": parameters}))
+    state = TrainingState(folder / f"checkpoint-{number}.npz", _digest(made | {"parameters": parameters}))
     state.load(model)
     if model.name == "pretrained" and not state.history:
         started, backbone = _clocks(), [parameters[name] for name in ("seed", "backbone", "intermediate")]
-        features = frozen_features(model, dataset, Path(folder, "features.npz"), _digest([made["inputs"], made["source"], backbone]))
+        features = frozen_features(model, dataset, folder / "features.npz", _digest([made["inputs"], made["source"], backbone]))
         set_linear_probe(model, dataset, targets, features)
         state.history, state.best = [_record(number, 0, math.nan, model, dataset, started)], model.get_weights()
-    if not should_stop(state.history, recipe):
-        fit_epochs(model, Batches(dataset, targets, recipe.batch_size, parameters["seed"], recipe.augmentation), recipe, number, state)
+    if not _should_stop(state.history, recipe):
+        _fit_epochs(model, Batches(dataset, targets, recipe.batch_size, parameters["seed"], recipe.augmentation), recipe, number, state)
     model.set_weights(state.best)
     return model, state.history
 
 # %% ../nbs/05_cnn.ipynb #fdebb536
-def train_rounds(
-    folder: str | Path,  # `model/` of the run
-    dataset: Dataset,  # what to learn from
-    recipe: Recipe,  # of the whole training
-    made: dict,  # what the training is made from: inputs, parameters, source
-) -> tuple[keras.Model, list[dict]]:
-    "Train all rounds of distillation; return the last network and the records of all epochs."
+def _train_rounds(folder, dataset, recipe, made):
+    "Train all rounds of distillation, only the last one with intermediate features; return the last network and the records of all epochs."
     targets, history, model = dataset.genres, [], None
     for number in range(1, recipe.distillation_rounds + 1):
         cpu, rows = time.process_time(), dataset.rows("train")
         if model:
             targets = distillation_targets(targets, soft_labels(model, dataset.images, rows), rows, number)
         answering = time.process_time() - cpu
-        model, records = train_round(folder, dataset, targets, recipe_of_round(recipe, number), number, made)
+        of_round = recipe if number == recipe.distillation_rounds else recipe._replace(intermediate=())
+        model, records = _train_round(folder, dataset, targets, of_round, number, made)
         records[0]["cpu_seconds"] = round(records[0]["cpu_seconds"] + answering, 2)
         history += records
     return model, history
 
 # %% ../nbs/05_cnn.ipynb #6630ba50
-def save_training(
-    folder: str | Path,  # `model/` of the run
-    model: keras.Model,  # with the weights that are kept
-    history: pd.DataFrame,  # a row an epoch
-) -> None:
-    "Write `model.keras`, `history.csv` and `history.png` into `folder`, each atomically."
-    with atomic_path(Path(folder, "history.csv")) as temporary:
+def _save_training(folder, model, history):
+    "Write `model.keras`, `history.csv` and `history.png` into `model/`, each atomically."
+    with atomic_path(folder / "history.csv") as temporary:
         history.to_csv(temporary, index=False, lineterminator="\n")
-    with atomic_path(Path(folder, "history.png")) as temporary:
+    with atomic_path(folder / "history.png") as temporary:
         plot_history(history).savefig(temporary, format="png")
-    with atomic_path(Path(folder, "model.keras")) as temporary:
+    with atomic_path(folder / "model.keras") as temporary:
         keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
 
-# %% ../nbs/05_cnn.ipynb #efd493bc
-def training_counts(
-    model: keras.Model,  # trained
-    history: list[dict],  # the records of all epochs
-    recipe: Recipe,  # which epoch was kept
-) -> dict:
+
+def _training_counts(model, history, recipe):
     "What the run's record says of a training: rounds, the last round's epochs, the one kept, weights, multiply-adds, processor time."
     last = [record for record in history if record["round"] == history[-1]["round"]]
-    return {"out": 1, "distillation_rounds": last[0]["round"], "epochs": last[-1]["epoch"], "kept_epoch": last[best_epoch(last, recipe)]["epoch"],
+    return {"out": 1, "distillation_rounds": last[0]["round"], "epochs": last[-1]["epoch"], "kept_epoch": last[_best_epoch(last, recipe)]["epoch"],
             "weights": model.count_params(), "multiply_adds": multiply_adds(model),
             "cpu_seconds": round(sum(record["cpu_seconds"] for record in history), 1)}
 
@@ -532,6 +485,6 @@ def train(
     if not len(rows):
         raise InputError(f"{Path(run_dir, 'dataset')} has no training poster: take more movies")
     decided = {name: value for name, value in recipe._asdict().items() if name not in ("build", "distillation_rounds")} | fixed
-    model, history = train_rounds(folder, dataset, recipe, made_from(run_dir, "cnn", decided))
-    save_training(folder, model, pd.DataFrame(history))
-    return {"in": int(dataset.repeats(rows).sum()), "network": network} | training_counts(model, history, recipe)
+    model, history = _train_rounds(folder, dataset, recipe, made_from(run_dir, "cnn", decided))
+    _save_training(folder, model, pd.DataFrame(history))
+    return {"in": int(dataset.repeats(rows).sum()), "network": network} | _training_counts(model, history, recipe)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIFT_PENALTY', 'WAYS', 'GAINS', 'FORMAT', 'learn_words', 'Combination', 'fit_combination', 'choose_combination',
-           'answers_of', 'part_answers', 'fit_ways', 'combined', 'paired_gains', 'score_ways', 'plot_ways',
-           'plot_gains', 'changed_most', 'changed_sheet', 'words_files', 'add_words', 'read_words_files', 'load_words']
+           'answers_of', 'part_answers', 'fit_ways', 'combined', 'score_ways', 'plot_ways', 'plot_gains',
+           'changed_sheet', 'words_files', 'add_words', 'load_words']
 
 # %% ../nbs/05d_combination.ipynb #c80abbf4
 import json
@@ -23,9 +23,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from .lib.images import contact_sheet
-from .lib.metrics import (FEWEST_MOVIES, SCORE_NAMES, Part, Thresholds, all_scores, average_precision, basic_interval, choose_thresholds,
-                                       in_resamples, log_loss, logits, score_card, top_k)
-from .lib.runs import InputError, atomic_path, read_table, reason
+from .lib.metrics import (FEWEST_MOVIES, SCORE_NAMES, Part, all_scores, average_precision, basic_interval, choose_thresholds,
+                                       in_resamples, log_loss, logits, plot_intervals, score_card, top_k)
+from .lib.runs import UNREADABLE, InputError, atomic_path, read_table, reason
 from .lib.text import plain, plot_text
 from .manipulation import part_of
 from .preprocessing import Dataset
@@ -112,7 +112,7 @@ WAYS = {"words": ("read",), "title": ("title",), "poster": ("picture", "read"), 
 
 
 def answers_of(
-    model: TextModel,  # of words
+    model: TextModel,
     probabilities: np.ndarray,  # posters x genres: the picture network's
     lines: list[Document],  # what was read on each poster
     titles: list[str | None],  # of each movie; None where it is not known
@@ -123,16 +123,16 @@ def answers_of(
 
 # %% ../nbs/05d_combination.ipynb #4868d04e
 def part_answers(
-    model: TextModel,  # of words
+    model: TextModel,
     words: pd.DataFrame,  # the table of words of step 4a
-    dataset: Dataset,  # the posters
-    part: Part,  # some of them, with the network's calibrated answer
+    dataset: Dataset,
+    part: Part,  # of the dataset, with the network's calibrated answer
 ) -> dict[str, np.ndarray]:
     "Return the answers of `answers_of` for the movies of the part."
     movies = dataset.index.iloc[part.rows]
     return answers_of(model, part.probabilities, line_documents(words, list(movies.imdb_id)), list(movies.title))
 
-
+# %% ../nbs/05d_combination.ipynb #e2b3a6b1
 def fit_ways(
     validation: Part,  # the movies on which choices are made
     answers: dict[str, np.ndarray],  # of `part_answers`, for these movies
@@ -149,36 +149,27 @@ def fit_ways(
     return fitted
 
 
-def combined(
-    combinations: dict[str, Combination],  # of `fit_ways`
-    answers: dict[str, np.ndarray],  # of `part_answers`
-) -> dict[str, np.ndarray]:
-    "Return movies x genres for each way: calibrated probabilities."
+def combined(combinations: dict[str, Combination], answers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    "Return movies x genres of calibrated probabilities for each way, from the results of `fit_ways` and `part_answers`."
     return {way: combination([answers[name] for name in WAYS[way]]) for way, combination in combinations.items()}
 
 # %% ../nbs/05d_combination.ipynb #b97839f3
 GAINS = {"poster": "picture", "picture_and_title": "picture", "poster_and_title": "poster"}  # each beside what it adds to
 
 
-def paired_gains(
-    test: Part,  # the movies
-    names: list[str],  # the genres
-    after: tuple[np.ndarray, Thresholds],  # probabilities and thresholds of one way
-    before: tuple[np.ndarray, Thresholds],  # of the other
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap
-) -> dict[str, dict]:
-    "Return the difference of each score and of each genre's average precision, with its interval; empty for too few movies."
+def _paired_gains(test, names, after, before, resamples, seed):
+    "Return the difference of each score and of each genre's average precision between two ways (probabilities, thresholds), with its interval."
     if len(test.rows) < FEWEST_MOVIES:
         return {"scores": {}, "genres": {}}
 
-    def difference(weights):
-        pairs = [(np.stack(list(all_scores(test.truth, *way, weights).values()), -1), average_precision(test.truth, way[0], weights)) for way in (after, before)]
-        return np.concatenate([new - old for new, old in zip(*pairs)], -1)
+    def values(way, weights):
+        scores = np.stack(list(all_scores(test.truth, *way, weights).values()), -1)
+        return np.concatenate([scores, average_precision(test.truth, way[0], weights)], -1)
 
-    values, draws = difference(test.weights), in_resamples(difference, len(test.rows), resamples, seed, test.weights)
+    difference = lambda weights: values(after, weights) - values(before, weights)
+    found, draws = difference(test.weights), in_resamples(difference, len(test.rows), resamples, seed, test.weights)
     lines = [dict(zip(("value", "low", "high"), (round(float(value), 6), *basic_interval(value, drawn)))) if np.isfinite(value) else None
-             for value, drawn in zip(values, draws.T)]
+             for value, drawn in zip(found, draws.T)]
     return {"scores": dict(zip(SCORE_NAMES, lines)), "genres": dict(zip(names, lines[len(SCORE_NAMES):]))}
 
 # %% ../nbs/05d_combination.ipynb #60908df4
@@ -197,72 +188,52 @@ def score_ways(
     y_prob = {"picture": test.probabilities} | combined(combinations, answers["test"])
     thresholds = {way: choose_thresholds(validation.truth, found, validation.weights, expected=True) for way, found in known.items()}
     cards = {way: score_card(test._replace(probabilities=found), thresholds[way], floors, resamples, seed) for way, found in y_prob.items()}
-    gains = {way: {"against": base} | paired_gains(test, names, *((y_prob[one], thresholds[one]) for one in (way, base)), resamples, seed)
+    gains = {way: {"against": base} | _paired_gains(test, names, *((y_prob[one], thresholds[one]) for one in (way, base)), resamples, seed)
              for way, base in GAINS.items() if way in y_prob}
     return {"ways": cards, "gains": gains}
 
 # %% ../nbs/05d_combination.ipynb #1fcc5f8d
-def plot_ways(
-    ways: dict[str, dict],  # score cards, as `score_ways` returns them
-) -> Figure:
-    "A figure: for three scores each way with its interval, and the constant baseline."
+def plot_ways(ways: dict[str, dict]) -> Figure:
+    "A figure of the score cards of `score_ways`: for three scores each way with its interval, and the constant baseline."
     figure = Figure(figsize=(9, 0.9 + 0.28 * len(ways)), dpi=72, layout="constrained")
-    shown = [way for way in reversed(ways) if "hits_at_3" in ways[way]]
+    shown = {way.replace("_", " "): ways[way] for way in reversed(ways) if "hits_at_3" in ways[way]}
     for axis, score in zip(figure.subplots(1, 3, sharey=True), ("hits_at_3", "mean_average_precision", "log_loss")):
-        for height, way in enumerate(shown):
-            line = ways[way][score]
-            axis.plot([line["low"], line["high"]], [height, height], color="#0072B2", linewidth=2)
-            axis.plot(line["value"], height, "o", color="#0072B2")
-            axis.axvline(line["floor"], color="#555555", linestyle="--", linewidth=1)
-        axis.set(yticks=range(len(shown)), yticklabels=[way.replace("_", " ") for way in shown], xlabel=SCORE_NAMES[score])
-        axis.spines[["top", "right"]].set_visible(False)
+        plot_intervals(axis, {way: card[score] for way, card in shown.items()})
+        axis.set_xlabel(SCORE_NAMES[score])
+        for card in shown.values():
+            axis.axvline(card[score]["floor"], color="#555555", linestyle="--", linewidth=1)
     return figure
 
-
-def plot_gains(
-    gains: dict[str, dict],  # as `score_ways` returns them
-    most: int = 30,  # genres
-) -> Figure:
-    "A figure: genre by genre what each way adds to another, in average precision, with its interval."
-    order = {name: line["value"] for name, line in next(iter(gains.values()))["genres"].items() if line}
-    names = sorted(order, key=order.get)[-most:]
+# %% ../nbs/05d_combination.ipynb #c5a0d6b8
+def plot_gains(gains: dict[str, dict]) -> Figure:
+    "A figure of the gains of `score_ways`: what each way adds to another in average precision, for the thirty genres that gain most."
+    lines = next(iter(gains.values()))["genres"]
+    names = sorted((name for name in lines if lines[name]), key=lambda name: lines[name]["value"])[-30:]
     figure = Figure(figsize=(9, 1 + 0.22 * len(names)), dpi=72, layout="constrained")
     for axis, (way, gain) in zip(np.atleast_1d(figure.subplots(1, len(gains), sharey=True)), gains.items()):
-        for height, name in enumerate(names):
-            line = gain["genres"][name]
-            axis.plot([line["low"], line["high"]], [height, height], color="#0072B2", linewidth=2)
-            axis.plot(line["value"], height, "o", color="#0072B2", markersize=5)
+        plot_intervals(axis, {plot_text(name, 24): gain["genres"][name] for name in names}, markersize=5)
         axis.axvline(0, color="#555555", linestyle="--", linewidth=1)
-        axis.set(yticks=range(len(names)), yticklabels=[plot_text(name, 24) for name in names], xlabel="average precision added",
-                 title=f"{way} against {gain['against']}".replace("_", " "))
-        axis.title.set_size(10)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlabel("average precision added")
+        axis.set_title(f"{way} against {gain['against']}".replace("_", " "), fontsize=10)
     return figure
 
 # %% ../nbs/05d_combination.ipynb #ad6919bf
-def changed_most(
-    truth: np.ndarray,  # movies x genres
-    before: np.ndarray,  # movies x genres of probabilities
-    after: np.ndarray,  # the same, with words
-    better: bool = True,  # whether the answer became better
-    count: int = 6,  # movies, at most
-) -> np.ndarray:
-    "Return the places of the movies whose log-loss changed most, most first."
+def _changed_most(truth, before, after, better, count=6):
+    "Return the places of the movies whose log-loss changed most, most first: for the better, or for the worse."
     loss = lambda y_prob: -np.log(np.clip(np.where(truth == 1, y_prob, 1 - y_prob), 1e-7, 1)).mean(1)
     change = (loss(before) - loss(after)) * (1 if better else -1)
     return np.array([place for place in np.argsort(-change, kind="stable")[:count] if change[place] > 0], int)
 
 
 def changed_sheet(
-    dataset: Dataset,  # the posters
+    dataset: Dataset,
     test: Part,  # with the picture's answer
     after: np.ndarray,  # movies x genres: the answer with words
     lines: list[Document],  # what was read on the posters of the part
     better: bool = True,  # whether the answer became better
-    count: int = 6,  # posters, at most
 ) -> Image.Image:
-    "Return a contact sheet: posters with what was read, the three genres of the picture and those with words, and the true ones."
-    names, chosen = np.array(dataset.names), changed_most(test.truth, test.probabilities, after, better, count)
+    "Return a contact sheet of six posters: what was read, the three genres of the picture and those with words, and the true ones."
+    names, chosen = np.array(dataset.names), _changed_most(test.truth, test.probabilities, after, better)
     three = lambda y_prob: plain(", ".join(names[top_k(y_prob[None])[0]]), 40)
     read = lambda document: plain(" / ".join(text for text, _ in sorted(document, key=lambda line: -line[1])[:3]) or "(no text)", 40)
     labels = [f"read: {read(lines[place])}\npicture: {three(test.probabilities[place])}\nwith words: {three(after[place])}\n"
@@ -273,11 +244,8 @@ def changed_sheet(
 FORMAT = "poster-genres words 1"
 
 
-def words_files(
-    model: TextModel,  # to be kept
-    combinations: dict[str, Combination],  # of `fit_ways`
-) -> dict[str, bytes]:
-    "Return the names and contents of the files that hold the model and its combinations."
+def words_files(model: TextModel, combinations: dict[str, Combination]) -> dict[str, bytes]:
+    "Return the names and contents of the files that hold the text model and the combinations of `fit_ways`."
     lists = lambda one: {name: np.broadcast_to(value, one.shifts.shape if name == "thresholds" else value.shape).round(6).tolist()
                          for name, value in one._asdict().items()}
     known = {"format": FORMAT, "genres": model.genres, "features": len(model.inverse), "scales": model.scales.tolist(), "intercepts": model.intercepts.tolist(),
@@ -287,7 +255,7 @@ def words_files(
 
 def add_words(
     path: str | Path,  # a predictor, which is a zip archive or has one behind it
-    model: TextModel,  # to be kept
+    model: TextModel,
     combinations: dict[str, Combination],  # of `fit_ways`
 ) -> Path:
     "Add the files of `words_files` to the predictor, atomically."
@@ -299,23 +267,18 @@ def add_words(
     return Path(path)
 
 # %% ../nbs/05d_combination.ipynb #6f4191aa
-def read_words_files(
-    files: dict[str, bytes],  # of `words_files`
-) -> tuple[TextModel, dict[str, Combination]]:
-    "Return the model and the combinations in the files. Raises `InputError` when they hold none."
-    try:
-        known, data = json.loads(files["words.json"]), files["words.bin"]
-        features, genres = known["features"], known["genres"]
-        right = known["format"] == FORMAT and len(data) == features * (4 + len(genres)) and features >= 2 and features & (features - 1) == 0
-        model = TextModel(genres, np.frombuffer(data, "<f4", features), np.frombuffer(data, np.int8, -1, 4 * features).reshape(features, -1),
-                          np.array(known["scales"], np.float32), np.array(known["intercepts"], np.float32)) if right else None
-        combinations = {way: Combination(*(np.array(one[name], float) for name in Combination._fields)) for way, one in known["combinations"].items() if way in WAYS}
-        right = right and len(model.scales) == len(model.intercepts) == len(genres) and all(
-            one.slopes.shape == (len(WAYS[way]), len(genres)) and len(one.shifts) == len(one.thresholds) == len(genres) for way, one in combinations.items())
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        right = False
-    if not right:
-        raise InputError("the predictor's text model cannot be read: expected words.json and words.bin as evaluation writes them")
+def _read_words(known, data):
+    "Return the text model and the combinations in the contents of the two files. Raises `ValueError` when they do not fit each other."
+    genres, features = known["genres"], known["features"]
+    if known["format"] != FORMAT or len(data) != features * (4 + len(genres)) or features < 2 or features & (features - 1):  # a power of 2
+        raise ValueError("words.json and words.bin do not belong together")
+    model = TextModel(genres, np.frombuffer(data, "<f4", features), np.frombuffer(data, np.int8, -1, 4 * features).reshape(features, -1),
+                      np.array(known["scales"], np.float32), np.array(known["intercepts"], np.float32))
+    combinations = {way: Combination(*(np.array(one[name], float) for name in Combination._fields))
+                    for way, one in known["combinations"].items() if way in WAYS}
+    lengths = {len(model.scales), len(model.intercepts), *(len(numbers) for one in combinations.values() for numbers in (*one.slopes, *one[1:]))}
+    if lengths != {len(genres)} or any(len(one.slopes) != len(WAYS[way]) for way, one in combinations.items()):
+        raise ValueError("words.json has not as many numbers as genres")
     return model, combinations
 
 
@@ -327,6 +290,6 @@ def load_words(
         with zipfile.ZipFile(path) as archive:
             if "words.json" not in archive.namelist():
                 return None
-            return read_words_files({name: archive.read(name) for name in ("words.json", "words.bin")})
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            return _read_words(json.loads(archive.read("words.json")), archive.read("words.bin"))
+    except (*UNREADABLE, AttributeError, zlib.error) as error:
         raise InputError(f"{path}: its text model cannot be read ({reason(error)}): expected a predictor that evaluation wrote") from None

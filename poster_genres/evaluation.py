@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_DRAWN', 'load_network', 'ask', 'reliability', 'plot_reliability', 'Baseline', 'constant_baseline',
-           'random_answer', 'mean_colours', 'colour_answers', 'table_of', 'prediction_diversity', 'measure',
-           'group_tables', 'plot_scores', 'plot_genres', 'surest', 'genre_words', 'surest_sheet', 'heat_map_sheet',
-           'neighbour_sheet', 'save_pictures', 'pictures', 'predictions_table', 'with_words', 'evaluate', 'evaluated',
+           'colour_answers', 'table_of', 'prediction_diversity', 'measure', 'plot_scores', 'plot_genres', 'surest',
+           'surest_sheet', 'heat_map_sheet', 'neighbour_sheet', 'predictions_table', 'evaluate', 'evaluated',
            'conclusion']
 
 # %% ../nbs/06_evaluation.ipynb #3dcd4521
@@ -21,20 +20,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.special import expit
 
-from .combination import (Combination, add_words, changed_sheet, combined, fit_ways, learn_words, part_answers, plot_gains, plot_ways,
+from .combination import (add_words, changed_sheet, combined, fit_ways, learn_words, part_answers, plot_gains, plot_ways,
                                        score_ways)
 from .lib.calibration import PlattScaling, choose_platt, logistic_regression, make_predictor, save_predictor
 from .networks import features_of, predict_rows
 from .preprocessing import Dataset, read_dataset
 from .reading import READINGS
-from .words import TextModel, line_documents
+from .words import line_documents
 from .lib.runs import (UNREADABLE, InputError, atomic_path, check_choice, check_number, disk_errors, is_intact, read_run, reason, step,
                                     update_run, write_json, write_table)
 from .lib.explanations import (MOST_SHOWN, by_group, decades, heat_maps, nearest, number_of_genres, overlay, plot_confusion,
                                             plot_precision_recall)
 from .lib.images import contact_sheet
 from .lib.metrics import (FEWEST_MOVIES, SCORE_NAMES, Part, Thresholds, all_scores, choose_thresholds, genre_card,
-                                       score_card, skill, top_k)
+                                       plot_intervals, score_card, skill, top_k)
 from .lib.text import markdown_text, plain, plot_text
 
 # %% ../nbs/06_evaluation.ipynb #15784299
@@ -64,14 +63,11 @@ def ask(
     return Part(rows, dataset.genres[rows], predict_rows(model, dataset.images, rows), dataset.repeats(rows))
 
 # %% ../nbs/06_evaluation.ipynb #938a5145
-def reliability(
-    part: Part,  # the network's answer and the truth
-    bins: int = 15,  # of equal width
-) -> pd.DataFrame:
-    "For each bin that is not empty: the mean probability, the share that is true, and the number of pairs."
-    place = np.minimum((part.probabilities * bins).astype(int), bins - 1)
+def reliability(part: Part) -> pd.DataFrame:
+    "For each of 15 bins of equal width that is not empty: the mean probability, the share that is true, and the number of pairs."
+    place = np.minimum((part.probabilities * 15).astype(int), 14)
     weights = np.broadcast_to(part.weights[:, None], part.truth.shape)
-    sums = [np.bincount(place.ravel(), (weights * what).ravel(), bins) for what in (part.probabilities, part.truth, 1)]
+    sums = [np.bincount(place.ravel(), (weights * what).ravel(), 15) for what in (part.probabilities, part.truth, 1)]
     table = pd.DataFrame({"probability": sums[0], "true": sums[1], "pairs": sums[2]}).query("pairs > 0")
     return table.assign(probability=table.probability / table.pairs, true=table.true / table.pairs)
 
@@ -110,7 +106,7 @@ class Baseline(NamedTuple):
         "The baseline's scores on these movies; none when they are too few."
         return all_scores(part.truth, self.answer(part).probabilities, self.thresholds, part.weights) if len(part.rows) >= FEWEST_MOVIES else {}
 
-# %% ../nbs/06_evaluation.ipynb #ce812062
+
 def constant_baseline(
     dataset: Dataset,  # its training part gives the shares, and stands in where there is no validation
     validation: Part,  # the movies on which choices are made
@@ -121,40 +117,27 @@ def constant_baseline(
     unscored = Baseline(dataset.prior(), None)
     return unscored._replace(thresholds=choose_thresholds(*unscored.answer(known)[1:], expected=True))
 
-# %% ../nbs/06_evaluation.ipynb #7ae03fa0
-def random_answer(
-    part: Part,  # the movies
-    seed: int = 0,  # of the numbers
-) -> Part:
-    "The part with numbers drawn evenly from 0 to 1 in place of the network's probabilities."
-    return part._replace(probabilities=np.random.default_rng(seed).random(part.truth.shape))
-
 # %% ../nbs/06_evaluation.ipynb #8f204c0b
-def mean_colours(
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    rows: np.ndarray,  # which posters
-) -> np.ndarray:
-    "Posters x 3: the mean red, green and blue, from 0 to 1."
+def _mean_colours(images, rows):
+    "Posters x 3: the mean red, green and blue of these rows, from 0 to 1."
     return np.array([images[row].mean((0, 1)) / 255 for row in rows]).reshape(-1, 3)
 
-# %% ../nbs/06_evaluation.ipynb #47dddf15
+
 def colour_answers(
     dataset: Dataset,  # its training posters are learned from
     parts: list[Part],  # the movies
 ) -> list[Part]:
     "The parts with what one logistic regression a genre predicts from the poster's mean colour."
     train = dataset.rows("train")
-    known, weights = mean_colours(dataset.images, train), dataset.repeats(train)
+    known, weights = _mean_colours(dataset.images, train), dataset.repeats(train)
     centre, scale = known.mean(0), known.std(0) + 1e-6
     kernel, bias = logistic_regression((known - centre) / scale, dataset.genres[train], weights, 0.01 / weights.sum())
-    standardized = [(mean_colours(dataset.images, part.rows) - centre) / scale for part in parts]
+    standardized = [(_mean_colours(dataset.images, part.rows) - centre) / scale for part in parts]
     return [part._replace(probabilities=expit(colours @ kernel + bias)) for part, colours in zip(parts, standardized)]
 
 # %% ../nbs/06_evaluation.ipynb #ce56c198
-def table_of(
-    card: dict,  # a score card
-) -> pd.DataFrame:
-    "The scores of a card as a table, one score a row."
+def table_of(card: dict) -> pd.DataFrame:
+    "The scores of a score card as a table, one score a row."
     columns = ["value", "low", "high", "floor", "best", "skill"]
     return pd.DataFrame.from_dict({name: line for name, line in card.items() if isinstance(line, dict)}, orient="index", columns=columns)
 
@@ -191,7 +174,8 @@ def measure(
     thresholds, baseline = choose_thresholds(*validation[1:], expected=bool(tried)), constant_baseline(dataset, validation)
     floors = {name: baseline.floors(part) for name, part in parts.items()}
     card = lambda answer, chosen, name="test": score_card(answer, chosen, floors[name], resamples, seed)
-    others = {"mean_colour": colour_answers(dataset, [validation, test]), "random": [random_answer(part, seed) for part in (validation, test)]}
+    at_random = [part._replace(probabilities=np.random.default_rng(seed).random(part.truth.shape)) for part in (validation, test)]
+    others = {"mean_colour": colour_answers(dataset, [validation, test]), "random": at_random}
     scores = {name: card(part, thresholds, name) for name, part in parts.items() if name != "validation" and (name == "test" or len(part.rows))}
     scores["genres"] = genre_card(test, dataset.names, resamples, seed)
     scores["references"] = {name: card(answer, choose_thresholds(*known[1:])) for name, (known, answer) in others.items()}
@@ -199,58 +183,45 @@ def measure(
     scores["calibration"] = {"cross_validated_log_loss": tried, "before": card(raw["test"], choose_thresholds(*raw["validation"][1:]))}
     constant_three = [dataset.names[genre] for genre in sorted(top_k(baseline.prior[None])[0])]
     scores["diversity"] = prediction_diversity(test, dataset.names) | {"constant_three": constant_three}
-    return scores | group_tables(dataset, test, baseline), parts, scaling
+    return scores | _group_tables(dataset, test, baseline), parts, scaling
 
 # %% ../nbs/06_evaluation.ipynb #e838ccea
-def group_tables(
-    dataset: Dataset,  # for the years
-    test: Part,  # with calibrated probabilities
-    baseline: Baseline,  # for the floors
-) -> dict[str, dict]:
+def _group_tables(dataset, test, baseline):
     "Scores by decade and by number of genres, each group beside its floor, for `scores.json`."
     groups = {"decade": decades(dataset.index.year.iloc[test.rows]), "number_of_genres": number_of_genres(test.truth)}
     return {name: by_group(of, test, baseline.prior).round(6).to_dict("index") for name, of in groups.items()}
 
 # %% ../nbs/06_evaluation.ipynb #07e23e3a
-def plot_scores(
-    scores: dict,  # as `measure` returns it
-) -> Figure:
-    "A figure: for each score the network with its interval, and the baselines of mean colour and random numbers, on the axis of skill."
+def plot_scores(scores: dict) -> Figure:
+    "A figure of what `measure` returns: each score of the network with its interval, and two of the baselines, on the axis of skill."
     figure = Figure(figsize=(9, 3.6), dpi=72, layout="constrained")
     axis, rows = figure.subplots(), [name for name in reversed(SCORE_NAMES) if name in scores["test"] and name != "expected_calibration_error"]
-    for height, name in enumerate(rows):
-        line = scores["test"][name]
-        axis.plot([skill(line[end], line["floor"], line["best"]) for end in ("low", "high")], [height, height], color="#0072B2", linewidth=2)
-        axis.plot(line["skill"], height, "o", color="#0072B2", markersize=8, label=None if height else "network")
-        for other, marker, color in (("mean_colour", "D", "#E69F00"), ("random", "x", "#777777")):
-            level = scores["references"][other][name]["skill"]
-            axis.plot(max(level, -0.35), height, marker, color=color, label=None if height else other.replace("_", " "))
+    lines = [scores["test"][name] for name in rows]
+    skills = [{end: skill(line[end], line["floor"], line["best"]) for end in ("value", "low", "high")} for line in lines]
+    plot_intervals(axis, dict(zip((SCORE_NAMES[name] for name in rows), skills)), markersize=8)
+    for other, marker, color in (("mean_colour", "D", "#E69F00"), ("random", "x", "#777777")):
+        levels = [max(scores["references"][other][name]["skill"], -0.35) for name in rows]
+        axis.plot(levels, range(len(rows)), marker, color=color, label=other.replace("_", " "))
+    for height, line in enumerate(lines):
         axis.text(1.02, height, f"{line['value']:.3f}   floor {line['floor']:.3f}", va="center", fontsize=9)
     axis.axvline(0, color="#555555", linestyle="--", label="constant baseline")
-    axis.set(yticks=range(len(rows)), yticklabels=[SCORE_NAMES[name] for name in rows], xlim=(-0.37, 1), xlabel="skill: 0 is the constant baseline, 1 is perfect")
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.plot([], [], "o", color="#0072B2", markersize=8, label="network")
+    axis.set(xlim=(-0.37, 1), xlabel="skill: 0 is the constant baseline, 1 is perfect")
     axis.legend(frameon=False, loc="center right", fontsize=9)
     return figure
 
 # %% ../nbs/06_evaluation.ipynb #b6679fc7
-def plot_genres(
-    genres: dict,  # the genres of a record of scores
-) -> Figure:
-    "A figure: average precision with interval and floor of the most frequent genres, most skill on top."
+def plot_genres(genres: dict) -> Figure:
+    "A figure of the genres of a record of scores: average precision with interval and floor of the most frequent ones, most skill on top."
     known = {name: line for name, line in genres.items() if line["value"] is not None}
     shown = sorted(known, key=lambda name: -known[name]["movies"])[:MOST_SHOWN]
     rows, rest = sorted(shown, key=lambda name: known[name]["skill"]), f"; {len(known) - len(shown)} rarer genres are not shown" * (len(known) > len(shown))
     figure = Figure(figsize=(9, 0.8 + 0.24 * max(1, len(rows))), dpi=72, layout="constrained")
     axis = figure.subplots()
-    for height, name in enumerate(rows):
-        line = known[name]
-        axis.plot([line["low"], line["high"]], [height, height], color="#0072B2", linewidth=2)
-        axis.plot(line["value"], height, "o", color="#0072B2", markersize=7)
-        axis.plot(line["floor"], height, "|", color="#D55E00", markersize=13, markeredgewidth=2)
-    axis.plot([], [], "|", color="#D55E00", markersize=11, markeredgewidth=2, label="constant baseline")
-    axis.set(yticks=range(len(rows)), yticklabels=[f"{plot_text(name)} ({known[name]['movies']})" for name in rows], xlim=(0, 1),
-             xlabel=f"average precision (in brackets: test movies of the genre{rest})")
-    axis.spines[["top", "right"]].set_visible(False)
+    plot_intervals(axis, {f"{plot_text(name)} ({known[name]['movies']})": known[name] for name in rows}, markersize=7)
+    axis.plot([known[name]["floor"] for name in rows], range(len(rows)), "|", color="#D55E00", markersize=13, markeredgewidth=2,
+              label="constant baseline")
+    axis.set(xlim=(0, 1), xlabel=f"average precision (in brackets: test movies of the genre{rest})")
     axis.legend(frameon=False, loc="lower right")
     return figure
 
@@ -265,12 +236,9 @@ def surest(
     genres, best = y_prob.argmax(1), y_prob.max(1)
     return [(int(movie), int(genres[movie])) for movie in np.argsort(-best, kind="stable")[:count] if best[movie] >= 0]
 
-# %% ../nbs/06_evaluation.ipynb #54a08ca0
-def genre_words(
-    names: list[str],  # all genres
-    truth: np.ndarray,  # of one movie, 0 or 1
-) -> str:
-    "The movie's genres in a short line."
+
+def _genre_words(names, truth):
+    "A movie's genres in a short line."
     return plain(", ".join(np.array(names)[truth == 1]), 60)
 
 # %% ../nbs/06_evaluation.ipynb #72302821
@@ -282,7 +250,7 @@ def surest_sheet(
 ) -> Image.Image:
     "A contact sheet of the posters with the highest probabilities, with the genre predicted and the true ones."
     chosen = surest(part, right, count)
-    labels = [f"{plain(dataset.names[genre], 40)} {part.probabilities[movie, genre]:.0%}\nis: {genre_words(dataset.names, part.truth[movie])}" for movie, genre in chosen]
+    labels = [f"{plain(dataset.names[genre], 40)} {part.probabilities[movie, genre]:.0%}\nis: {_genre_words(dataset.names, part.truth[movie])}" for movie, genre in chosen]
     return contact_sheet([dataset.images[part.rows[movie]] for movie, _ in chosen], labels, columns=8, width=84, height=126)
 
 # %% ../nbs/06_evaluation.ipynb #9bc08664
@@ -314,37 +282,30 @@ def neighbour_sheet(
     asked = part.rows[np.linspace(0, len(part.rows) - 1, min(count, len(part.rows))).astype(int)]
     found = nearest(predict_rows(base, dataset.images, train), predict_rows(base, dataset.images, asked))
     rows = [row for poster, near in zip(asked, found) for row in (poster, *train[near])]
-    return contact_sheet([dataset.images[row] for row in rows], [genre_words(dataset.names, dataset.genres[row]) for row in rows],
+    return contact_sheet([dataset.images[row] for row in rows], [_genre_words(dataset.names, dataset.genres[row]) for row in rows],
                          columns=1 + found.shape[1], width=96, height=144)
 
 # %% ../nbs/06_evaluation.ipynb #d0d678c8
-def save_pictures(
-    folder: str | Path,  # `evaluation/` of the run
-    drawn: dict,  # by the name of its file a function that returns a figure (for .png) or an image (for .jpg)
-) -> dict[str, str]:
-    "Draw the pictures and write them into `folder`, each atomically; return the reason for each that could not be drawn."
+def _save_pictures(folder, drawn):
+    "Draw pictures (functions that return a figure or an image, by the names of their files) and save them; return why some could not be drawn."
     failed = {}
     for name, draw in drawn.items():
         try:
             picture = draw()
             with atomic_path(Path(folder, name)) as temporary:
-                save = picture.savefig if isinstance(picture, Figure) else picture.save
-                save(temporary, **({"format": "png"} if isinstance(picture, Figure) else {"format": "JPEG", "quality": 60}))
+                if isinstance(picture, Figure):
+                    picture.savefig(temporary, format="png")
+                else:
+                    picture.save(temporary, "JPEG", quality=60)
         except OSError:
             raise
         except Exception as error:  # whatever a drawing library raises at odd data
             failed[name] = f"{type(error).__name__}: {reason(error)}"
     return failed
 
-# %% ../nbs/06_evaluation.ipynb #51205921
-def pictures(
-    dataset: Dataset,  # the posters
-    model: keras.Model,  # for heat maps and neighbours
-    raw: Part,  # the test part with the network's own answer
-    test: Part,  # with calibrated probabilities
-    scores: dict,  # as `measure` returns it
-) -> dict:
-    "The pictures of an evaluation, as `save_pictures` takes them."
+
+def _pictures(dataset, model, raw, test, scores):
+    "What `_save_pictures` draws of an evaluation; `raw` is the test part with the network's own answer, `test` with calibrated probabilities."
     thresholds = np.array(list(scores["thresholds"].values()))
     return {"scores.png": lambda: plot_scores(scores), "genres.png": lambda: plot_genres(scores["genres"]),
             "reliability.png": lambda: plot_reliability(raw, test), "confusion.png": lambda: plot_confusion(test, dataset.names),
@@ -366,16 +327,8 @@ def predictions_table(
         for name, part in parts.items() for row, truth, y_prob, _ in zip(*part)], columns=["imdb_id", "part", "genres", "predicted", "probabilities"])
 
 # %% ../nbs/06_evaluation.ipynb #2bcaf4bb
-def with_words(
-    run_dir: str | Path,  # the run's folder
-    reading: str,  # words | title
-    dataset: Dataset,  # the posters
-    parts: dict[str, Part],  # validation and test with calibrated answers
-    scores: dict,  # as `measure` returns it
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap
-) -> tuple[tuple[TextModel, dict[str, Combination]], dict, dict]:
-    "The text model with its combinations, their scores, and their pictures, as `save_pictures` takes them."
+def _with_words(run_dir, reading, dataset, parts, scores, resamples, seed):
+    "The run's text model with its combinations, their scores, and their pictures, as `_save_pictures` takes them."
     model, words, counts = learn_words(run_dir, reading, dataset.names)
     validation, test = parts["validation"], parts["test"]
     answers = {name: part_answers(model, words, dataset, parts[name]) for name in ("validation", "test")}
@@ -385,7 +338,8 @@ def with_words(
     drawn = {"ways.png": lambda: plot_ways(scored["ways"]), "gains.png": lambda: plot_gains(scored["gains"])}
     if reading == "words":
         y_prob, lines = combined(combinations, answers["test"])["poster"], line_documents(words, list(dataset.index.imdb_id.iloc[test.rows]))
-        drawn |= {f"words_{name}.jpg": (lambda better=better: changed_sheet(dataset, test, y_prob, lines, better)) for name, better in (("better", True), ("worse", False))}
+        drawn |= {"words_better.jpg": lambda: changed_sheet(dataset, test, y_prob, lines),
+                  "words_worse.jpg": lambda: changed_sheet(dataset, test, y_prob, lines, better=False)}
     return (model, combinations), scored, drawn
 
 # %% ../nbs/06_evaluation.ipynb #90bbfa31
@@ -405,12 +359,12 @@ def evaluate(
     raw = {name: ask(model, dataset, name) for name in ("validation", "test", "unseen")}
     scores, parts, scaling = measure(dataset, raw, resamples, seed)
     thresholds, fit = np.array(list(scores["thresholds"].values())), dataset.fit
-    drawn, words = pictures(dataset, model, raw["test"], parts["test"], scores), None
+    drawn, words = _pictures(dataset, model, raw["test"], parts["test"], scores), None
     if reading != "none":
-        words, scored, more = with_words(run_dir, reading, dataset, parts, scores, resamples, seed)
+        words, scored, more = _with_words(run_dir, reading, dataset, parts, scores, resamples, seed)
         scores, drawn = scores | scored, drawn | more
     with disk_errors(folder):
-        scores["not_drawn"] = save_pictures(folder, drawn)
+        scores["not_drawn"] = _save_pictures(folder, drawn)
         write_table(predictions_table(dataset, parts, thresholds), folder / "predictions.parquet")
         save_predictor(make_predictor(model, dataset.names, thresholds, scaling, fit), folder / "predictor.keras")
         if words:

