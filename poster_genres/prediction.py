@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Predictor', 'keras_predictor', 'save_lite', 'lite_predictor', 'shipped_predictor', 'find_predictor', 'PosterFile',
-           'poster_files', 'knows_words', 'predict', 'read_titles', 'titles_for', 'as_text', 'as_json']
+           'poster_files', 'knows_words', 'predict', 'titles_for', 'as_text', 'as_json']
 
 # %% ../nbs/07_prediction.ipynb #e60015e5
 import csv
@@ -37,10 +37,8 @@ class Predictor(NamedTuple):
     path: Path | None = None  # of its file, which may carry a text model
 
 # %% ../nbs/07_prediction.ipynb #9b84acc1
-def keras_predictor(
-    path: str | Path,  # `predictor.keras` of a run
-) -> Predictor:
-    "The predictor in the file. Raises `InputError` when there is none in it."
+def keras_predictor(path: str | Path) -> Predictor:
+    "The predictor in a `predictor.keras` of a run at `path`. Raises `InputError` when there is none in it."
     from poster_genres.lib.calibration import load_predictor
     network = load_predictor(path)
     output = network.layers[-1]
@@ -72,7 +70,7 @@ def _interpreter(path):
     interpreter.allocate_tensors()
     return interpreter
 
-
+# %% ../nbs/07_prediction.ipynb #820d4d40
 def _probabilities(interpreter, images):
     "The answers of one interpreter, which takes one poster at a time."
     (poster,), (answer,), found = interpreter.get_input_details(), interpreter.get_output_details(), []
@@ -83,10 +81,8 @@ def _probabilities(interpreter, images):
     return np.stack(found)
 
 # %% ../nbs/07_prediction.ipynb #a4c8e0d2
-def lite_predictor(
-    path: str | Path,  # as `save_lite` wrote it
-) -> Predictor:
-    "The predictor in the file. Raises `InputError` when there is none in it."
+def lite_predictor(path: str | Path) -> Predictor:
+    "The predictor in the file that `save_lite` wrote to `path`. Raises `InputError` when there is none in it."
     try:
         with zipfile.ZipFile(path) as archive:
             known = json.loads(archive.read("genres.json"))
@@ -112,7 +108,7 @@ def shipped_predictor() -> Path:
     "The path of the predictor that comes with the package."
     return Path(str(files("poster_genres").joinpath("shipped", "predictor.tflite")))
 
-
+# %% ../nbs/07_prediction.ipynb #fa849024
 def find_predictor(
     path: str | Path = "",  # a file, a run's folder, or nothing for the package's own
 ) -> Predictor:
@@ -134,11 +130,9 @@ class PosterFile(NamedTuple):
     folder: Path | None = None  # the folder that was named, when the file itself was not
     error: str = ""  # why it cannot be opened, when that is known already
 
-
-def poster_files(
-    names: list[str | Path],  # files and folders
-) -> list[PosterFile]:
-    "The files that are named, then the files in the folders that are named and below them, hidden ones left out."
+# %% ../nbs/07_prediction.ipynb #d040e70a
+def poster_files(names: list[str | Path]) -> list[PosterFile]:
+    "The files that `names` name, then those in the folders that are named and below them, hidden ones left out."
     found = [PosterFile(Path(name)) for name in names if not os.path.isdir(name)]
     for folder in (Path(name) for name in names if os.path.isdir(name)):
         denied = []
@@ -151,10 +145,8 @@ def poster_files(
     return found
 
 # %% ../nbs/07_prediction.ipynb #717af54b
-def knows_words(
-    predictor: Predictor,  # its file may carry a text model
-) -> bool:
-    "Return whether there is a text model in the predictor's file."
+def knows_words(predictor: Predictor) -> bool:
+    "Return whether there is a text model in the file of the `predictor`."
     if not predictor.path or not zipfile.is_zipfile(predictor.path):
         return False
     with zipfile.ZipFile(predictor.path) as archive:
@@ -167,7 +159,7 @@ class _Text(NamedTuple):
     combinations: dict  # of its answers with the picture's
     reads: bool
 
-
+# %% ../nbs/07_prediction.ipynb #d180f93b
 def _text_model(predictor, titled, words):
     "The predictor's text model if titles are given or words are to be read, None when it has none. Raises `InputError` when titles need one."
     found, reads = None, words and can_read()
@@ -213,7 +205,7 @@ def _as_genres(names, y_prob, thresholds):
     return [{"name": names[place], "probability": round(float(y_prob[place]), 4), "predicted": bool(y_prob[place] >= thresholds[place])}
             for place in np.argsort(-y_prob, kind="stable")]
 
-
+# %% ../nbs/07_prediction.ipynb #63eee339
 def _answers(batch, predictor, text, titles, pool):
     "The answer for each (path, pixels) of the batch, in order; posters are read in the pool's threads."
     if not batch:
@@ -264,10 +256,8 @@ def predict(
         yield {"file": str(folder)} | less
 
 # %% ../nbs/07_prediction.ipynb #638c125a
-def read_titles(
-    path: str | Path,  # a CSV file with the columns file and title
-) -> dict[str, str]:
-    "Return the title for each file that the table names. Raises `InputError` when it is no such table."
+def _read_titles(path):
+    "The title for each file that a CSV table with the columns file and title names. Raises `InputError` when it is no such table."
     import pandas as pd
     try:
         table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -282,21 +272,19 @@ def read_titles(
 def titles_for(
     files: list[PosterFile],  # that are asked about
     title: str = "",  # of the only one
-    table: str | Path = "",  # as `read_titles` takes it
+    table: str | Path = "",  # CSV with the columns file and title
 ) -> dict[str, str]:
     "Return titles by file. Raises `InputError` when one title is given for several files, or a table names none of them."
     if title and (len(files) != 1 or table):
         raise InputError(f"--title is for one poster, here are {len(files)}: name the titles of several in a table, with --titles")
-    titles = {str(files[0].path): title} if title else read_titles(table) if table else {}
+    titles = {str(files[0].path): title} if title else _read_titles(table) if table else {}
     if table and not any(str(file.path) in titles or file.path.name in titles for file in files):
         raise InputError(f"{table} names none of the posters: expected in its column file names such as {files[0].path.name}")
     return titles
 
 # %% ../nbs/07_prediction.ipynb #92c0dbe7
-def as_text(
-    answer: dict,  # as `predict` yields it
-) -> str:
-    "The file, and a line for each genre (of the first thirty) that is predicted or among the five most probable; or why there is no answer."
+def as_text(answer: dict) -> str:
+    "The `answer` of `predict` in lines: the file, and each genre that is predicted or among the five most probable; or why there is none."
     file = plain(answer["file"], 1000)
     if "skipped" in answer:
         return f"{file}: {answer['skipped']:,} files skipped that are no images, such as {plain(answer['example'], 1000)}"
@@ -313,7 +301,7 @@ def as_text(
             lines.append(f"  {star} {plain(genre['name'], 40):<16}{genre['probability']:>5.0%}  {bar}".rstrip())
     return "\n".join(lines)
 
-
+# %% ../nbs/07_prediction.ipynb #56903277
 def as_json(answer: dict) -> str:
-    "The answer as one line of JSON, in ASCII, which every terminal and every pipe can take."
+    "The `answer` of `predict` as one line of JSON, in ASCII, which every terminal and every pipe can take."
     return json.dumps(answer)

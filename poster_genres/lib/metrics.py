@@ -29,32 +29,29 @@ def _weights(weights, movies):
 # %% ../../nbs/lib/metrics.ipynb #e1cd009f
 def weighted_mean(
     values: np.ndarray,  # one value a movie
-    weights: Weights = None,
+    weights: Weights = None,  # of the movies
 ) -> np.ndarray:
     "The mean of `values` over the movies: a number, or one number a resample."
     weights = _weights(weights, len(values))
     return weights @ values / weights.sum(-1)
 
 # %% ../../nbs/lib/metrics.ipynb #8fe05de7
-def top_k(
-    y_prob: np.ndarray,  # movies x genres
-    k: int = 3,  # guesses a movie
-) -> np.ndarray:
-    "The columns of the `k` most probable genres of each movie, most probable first; of equals the earlier column."
+def top_k(y_prob: Probabilities, k: int = 3) -> np.ndarray:
+    "The columns of `y_prob` with the `k` most probable genres of each movie, most probable first; of equals the earlier column."
     return np.argsort(-y_prob, axis=1, kind="stable")[:, :k]
 
 # %% ../../nbs/lib/metrics.ipynb #9d386407
-def hits_at_k(y_true: Labels, y_prob: Probabilities, weights: Weights = None, k: int = 3) -> np.ndarray:
+def hits_at_k(y_true: Labels, y_prob: Probabilities, weights: Weights = None, k: int = 3) -> np.ndarray:  # a number, or one a resample
     "The mean number of a movie's true genres among its `k` most probable ones."
     return weighted_mean(np.take_along_axis(y_true, top_k(y_prob, k), 1).sum(1), weights)
 
-
-def any_at_k(y_true: Labels, y_prob: Probabilities, weights: Weights = None, k: int = 3) -> np.ndarray:
+# %% ../../nbs/lib/metrics.ipynb #95ed7638
+def any_at_k(y_true: Labels, y_prob: Probabilities, weights: Weights = None, k: int = 3) -> np.ndarray:  # a number, or one a resample
     "The share of movies with at least one true genre among the `k` most probable ones."
     return weighted_mean(np.take_along_axis(y_true, top_k(y_prob, k), 1).any(1), weights)
 
 # %% ../../nbs/lib/metrics.ipynb #bcca10a7
-def average_precision(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:
+def average_precision(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # one a genre, or one row of them a resample
     "The average precision of each genre (last axis); not a number where no movie with a weight has the genre."
     weights = _weights(weights, len(y_true))
     return np.stack([_ranked_precision(y_true[:, genre], y_prob[:, genre], weights) for genre in range(y_true.shape[1])], axis=-1)
@@ -80,15 +77,15 @@ def _mean_over_genres(values):
     return np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1)
 
 # %% ../../nbs/lib/metrics.ipynb #216609bf
-def mean_average_precision(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:
+def mean_average_precision(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # a number, or one a resample
     "The mean of the genres' average precisions; a genre that no movie with a weight has is left out."
     return _mean_over_genres(average_precision(y_true, y_prob, weights))
 
 # %% ../../nbs/lib/metrics.ipynb #674694c4
 def f1(
-    y_true: Labels,
+    y_true: Labels,  # of some movies
     y_pred: np.ndarray,  # movies x genres, true where the genre is predicted
-    weights: Weights = None,
+    weights: Weights = None,  # of the movies
     average: str = "macro",  # macro | micro | samples: over genres that some movie has, over all pairs of a movie and a genre, over movies
 ) -> np.ndarray:
     "F1, averaged as scikit-learn's `f1_score` does it; 0 where nothing is predicted."
@@ -102,7 +99,7 @@ def f1(
     return _mean_over_genres(np.where(true > 0, score(right, true + predicted), np.nan))
 
 # %% ../../nbs/lib/metrics.ipynb #5f63400f
-def best_threshold(average: str, y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> float:
+def best_threshold(average: str, y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> float:  # of movies of the validation part
     "The one threshold for all genres with the best F1 (macro, micro or samples): half-way between two probabilities that occur."
     values = np.unique(y_prob)
     cuts = (values + np.concatenate([[0], values[:-1]])) / 2
@@ -110,32 +107,30 @@ def best_threshold(average: str, y_true: Labels, y_prob: Probabilities, weights:
     return float(max(cuts, key=lambda cut: f1(y_true, y_prob >= cut, weights, average)))
 
 # %% ../../nbs/lib/metrics.ipynb #db23579c
-def genre_thresholds(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:
+def genre_thresholds(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # of movies of the validation part
     "One threshold a genre, with the best F1 of that genre; the common one where no movie has the genre."
     common = best_threshold("micro", y_true, y_prob, weights)
     return np.array([best_threshold("micro", y_true[:, [genre]], y_prob[:, [genre]], weights)
                      if y_true[:, genre].any() else common for genre in range(y_true.shape[1])])
 
 # %% ../../nbs/lib/metrics.ipynb #c98e5986
-def logits(
-    y_prob: np.ndarray,  # of any shape
-) -> np.ndarray:
-    "The log-odds (logits) of the probabilities, none beyond plus or minus 14."
+def logits(y_prob: np.ndarray) -> np.ndarray:
+    "The log-odds (logits) of `y_prob`, of any shape, none beyond plus or minus 14."
     return logit(np.clip(np.asarray(y_prob, float), 1e-6, 1 - 1e-6))
 
 # %% ../../nbs/lib/metrics.ipynb #b96cb0fe
-def log_loss(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:
+def log_loss(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # a number, or one a resample
     "The mean over movies and genres of minus the logarithm of the probability of what is true; 0 is perfect."
     likely = np.clip(np.where(y_true == 1, y_prob, 1 - y_prob).astype(float), 1e-7, 1)
     return weighted_mean(-np.log(likely).mean(1), weights)
 
-
-def brier(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:
+# %% ../../nbs/lib/metrics.ipynb #0275cc0f
+def brier(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # a number, or one a resample
     "The mean over movies and genres of the squared distance of the probability from 0 or 1; 0 is perfect."
     return weighted_mean(np.square(y_prob - y_true.astype(float)).mean(1), weights)
 
 # %% ../../nbs/lib/metrics.ipynb #e8f07f33
-def expected_calibration_error(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:
+def expected_calibration_error(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # a number, or one a resample
     "The mean distance, over 15 bins of equal width, between the mean probability and the share that is true; 0 is perfect."
     weights, bins = _weights(weights, len(y_true)), 15
     place = np.minimum((y_prob * bins).astype(int), bins - 1)
@@ -143,7 +138,7 @@ def expected_calibration_error(y_true: Labels, y_prob: Probabilities, weights: W
     return np.abs(weights @ surplus).sum(-1) / (weights.sum(-1) * y_true.shape[1])
 
 # %% ../../nbs/lib/metrics.ipynb #504fdb12
-def constant_prior(y_true: Labels, weights: Weights = None) -> np.ndarray:
+def constant_prior(y_true: Labels, weights: Weights = None) -> np.ndarray:  # one a genre
     "The share of each genre in the training part: the probabilities that the constant baseline gives to every movie."
     return weighted_mean(y_true.astype(float), weights)
 
@@ -161,7 +156,7 @@ class Part(NamedTuple):
     probabilities: Probabilities
     weights: np.ndarray  # how often each movie's row counts
 
-
+# %% ../../nbs/lib/metrics.ipynb #03ff8e14
 class Thresholds(NamedTuple):
     "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
     genres: np.ndarray
@@ -171,8 +166,8 @@ class Thresholds(NamedTuple):
 # %% ../../nbs/lib/metrics.ipynb #616ea608
 def choose_thresholds(
     y_true: Labels,  # of the validation part
-    y_prob: Probabilities,
-    weights: Weights = None,
+    y_prob: Probabilities,  # of the same movies
+    weights: Weights = None,  # of the movies
     expected: bool = False,  # whether its probabilities are calibrated, so that expected F1 can be used
 ) -> Thresholds:
     "The thresholds with the best F1 on these movies, those of the genres with the best expected F1; 0.5 without movies."
@@ -182,8 +177,8 @@ def choose_thresholds(
     return Thresholds(genre_thresholds(y_prob if expected else y_true, y_prob, weights), *common)
 
 # %% ../../nbs/lib/metrics.ipynb #20fe4d4f
-def all_scores(y_true: Labels, y_prob: Probabilities, thresholds: Thresholds, weights: Weights = None) -> dict[str, np.ndarray]:
-    "Every score by its key in `SCORE_NAMES`: a number, or one number a resample."
+def all_scores(y_true: Labels, y_prob: Probabilities, thresholds: Thresholds, weights: Weights = None) -> dict[str, np.ndarray]:  # by `SCORE_NAMES`
+    "Every score, a number or one number a resample; `thresholds` come from the validation part."
     by_threshold = (("macro", thresholds.genres), ("micro", thresholds.micro), ("samples", thresholds.sample))
     f1_scores = [f1(y_true, y_prob >= threshold, weights, average) for average, threshold in by_threshold]
     of = lambda *scores: [score(y_true, y_prob, weights) for score in scores]
@@ -192,7 +187,7 @@ def all_scores(y_true: Labels, y_prob: Probabilities, thresholds: Thresholds, we
 
 # %% ../../nbs/lib/metrics.ipynb #9a0b9206
 def best_possible(score: str, y_true: Labels, weights: Weights = None) -> float:
-    "The score (a key of `SCORE_NAMES`) of a perfect prediction on these movies."
+    "The value of the `score` (a key of `SCORE_NAMES`) for a perfect prediction, given `y_true` and `weights`."
     if score == "hits_at_3":
         return float(weighted_mean(np.minimum(y_true.sum(1), 3), weights))
     return 0.0 if score in LOWER_IS_BETTER else 1.0
@@ -211,16 +206,13 @@ def in_resamples(
     return np.concatenate([score(drawn(min(200, resamples - start))) for start in range(0, resamples, 200)])
 
 # %% ../../nbs/lib/metrics.ipynb #faba6298
-def bootstrap_weights(movies: int, resamples: int = 1000, seed: int = 0, weights: Weights = None) -> np.ndarray:
-    "Resamples x movies: how often each movie counts in each resample; the arguments are those of `in_resamples`."
+def bootstrap_weights(movies: int, resamples: int = 1000, seed: int = 0, weights: Weights = None) -> np.ndarray:  # arguments as in `in_resamples`
+    "Resamples x movies: how often each movie counts in each resample."
     return in_resamples(lambda drawn: drawn, movies, resamples, seed, weights)
 
 # %% ../../nbs/lib/metrics.ipynb #d8993a9e
-def basic_interval(
-    value: float,  # a score, or the difference of two
-    resampled: np.ndarray,  # the same in each resample; not a number where it has none
-) -> tuple[float, float]:
-    "The 95 % interval of the basic bootstrap."
+def basic_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    "The 95 % interval of the basic bootstrap for a `value` that is `resampled` in each resample (not a number where it has none)."
     low, high = 2 * value - np.nanquantile(resampled, [0.975, 0.025])
     return float(low), float(high)
 
@@ -239,12 +231,12 @@ def interval(
 
 # %% ../../nbs/lib/metrics.ipynb #9bbb5b8b
 def skill(value: float, floor: float, best: float) -> float:
-    "The share of the way from the floor to the best possible: 0 for the constant baseline, 1 for a perfect prediction."
+    "The share of the way from the floor to the best possible that a `value` has gone: 0 for the constant baseline, 1 for a perfect prediction."
     return float((value - floor) / (best - floor)) if abs(best - floor) > 1e-9 else 0.0  # what is 0 but for rounding leaves no way
 
 # %% ../../nbs/lib/metrics.ipynb #87ae5b01
 def entry(value: float, resampled: np.ndarray, floor: float, best: float) -> dict[str, float]:
-    "One line of a score card, from the score and what it is in each resample: value, low, high, floor, best, skill; null where it is no number."
+    "One line of a score card, where `resampled` is the score in each resample: value, low, high, floor, best, skill; null where it is no number."
     low, high = interval(value, resampled, best)
     line = {"value": value, "low": low, "high": high, "floor": floor, "best": best, "skill": skill(value, floor, best)}
     return {key: round(float(number), 6) if np.isfinite(number) else None for key, number in line.items()}

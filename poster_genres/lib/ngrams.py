@@ -24,7 +24,7 @@ MOST_WORDS, LONGEST_WORD = 300, 24
 
 
 def words_of(text: str) -> list[str]:
-    "Return the words of a title or line without accents and in lower case, at most `MOST_WORDS` of at most `LONGEST_WORD` characters."
+    "Return the words of the `text` without accents and in lower case, at most `MOST_WORDS` of at most `LONGEST_WORD` characters."
     kept = []
     for character in unicodedata.normalize("NFKD", text[:10 * MOST_CHARACTERS]).lower():
         kind = unicodedata.category(character)[0]
@@ -33,7 +33,7 @@ def words_of(text: str) -> list[str]:
 
 # %% ../../nbs/lib/ngrams.ipynb #cb40f07f
 def hashed(text: str) -> int:
-    "Return a number of 32 bits for a feature that is spelled out: FNV-1a, folded."
+    "Return a number of 32 bits for the `text` of a feature: FNV-1a, folded."
     number = 2166136261
     for byte in text.encode():
         number = ((number ^ byte) * 16777619) & 0xFFFFFFFF
@@ -42,11 +42,11 @@ def hashed(text: str) -> int:
 # %% ../../nbs/lib/ngrams.ipynb #98aec02b
 @functools.lru_cache(200_000)
 def word_features(word: str) -> tuple[int, ...]:
-    "Return the hashes of the character n-grams, of 2 to 5 characters, of one of `words_of`."
+    "Return the hashes of the character n-grams, of 2 to 5 characters, of a `word` of `words_of`."
     marked = f"<{word}>"
     return tuple(hashed(marked[start:start + size]) for size in range(2, 6) for start in range(len(marked) - size + 1) if size < len(marked))
 
-
+# %% ../../nbs/lib/ngrams.ipynb #7bbfc0b5
 @functools.lru_cache(200_000)
 def whole_feature(words: str) -> int:
     "Return the hash of a word, or of a pair of words with a space between them."
@@ -54,7 +54,7 @@ def whole_feature(words: str) -> int:
 
 # %% ../../nbs/lib/ngrams.ipynb #4c86f30d
 def text_features(text: str) -> tuple[list[int], list[int]]:
-    "Return the hashes of a title's or line's words and pairs of words, and those of its character n-grams."
+    "Return the hashes of the `text`'s words and pairs of words, and those of its character n-grams."
     words = words_of(text)
     pairs = [f"{first} {second}" for first, second in zip(words, words[1:])]
     return [whole_feature(one) for one in words + pairs], [feature for word in words for feature in word_features(word)]

@@ -33,7 +33,7 @@ class Settings(NamedTuple):
     least_confidence: float = 0.3  # of a line's text
     batch: int = 6  # lines read at once, padded to the longest
 
-
+# %% ../../nbs/lib/recogniser.ipynb #3dc0deb5
 SETTINGS = Settings()
 MODELS = {"Det": "PP-OCRv6_det_small.onnx", "Rec": "PP-OCRv6_rec_small.onnx"}
 NOT_INSTALLED = "reading posters needs RapidOCR, which is not installed: pip install 'poster-genres[words]', or read nothing (reading none)"
@@ -43,7 +43,7 @@ def can_read() -> bool:
     "Return whether the extra `words` is installed."
     return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
 
-
+# %% ../../nbs/lib/recogniser.ipynb #4c12ef9a
 def recogniser_version() -> str:
     "Return what tells one way of reading from another: RapidOCR's version, and a digest of models and settings."
     if not can_read():
@@ -53,10 +53,8 @@ def recogniser_version() -> str:
 
 # %% ../../nbs/lib/recogniser.ipynb #a41e52b3
 @functools.lru_cache(1)
-def load_recogniser(
-    settings: Settings = SETTINGS,  # how it reads
-):
-    "Return RapidOCR with its own models, one thread each. Raises `InputError` when it is not installed, or lacks a model."
+def load_recogniser(settings: Settings = SETTINGS):
+    "Return RapidOCR with its own models, by `settings`, one thread each. Raises `InputError` when it is not installed, or lacks a model."
     if not can_read():
         raise InputError(NOT_INSTALLED)
     import rapidocr
@@ -87,7 +85,7 @@ class Line(NamedTuple):
     width: float
     height: float
 
-
+# %% ../../nbs/lib/recogniser.ipynb #176c1c29
 def _find_text(recogniser, pixels, settings):
     "Return the four corners of each region of text that is high enough to be legible, from top to bottom."
     found = recogniser(pixels, use_det=True, use_cls=False, use_rec=False).boxes
@@ -119,12 +117,9 @@ class Reading(NamedTuple):
     lines: list[Line]
     reason: str | None = None
 
-
-def read_poster(
-    path: str | Path,  # a poster file
-    folder: str | Path,  # where readings are kept
-) -> Reading:
-    "Return what is written on the poster, from the folder when it was read before."
+# %% ../../nbs/lib/recogniser.ipynb #42065ddc
+def read_poster(path: str | Path, folder: str | Path) -> Reading:
+    "Return what is written on the poster at `path`, from the `folder` of readings when it was read before."
     digest = fingerprint(path)
     place = Path(folder, recogniser_version(), digest[:2], f"{digest}.json")
     try:
@@ -145,10 +140,7 @@ def read_poster(
 _ONE_AT_A_TIME = threading.Lock()  # RapidOCR is not made for threads, and a worker of a cluster may have several
 
 
-def read_posters(
-    paths: list[str | Path],  # poster files: the work of one task
-    folder: str | Path,  # where readings are kept
-) -> list[Reading]:
-    "Return what is written on each poster, in order; in a process, one task at a time."
+def read_posters(paths: list[str | Path], folder: str | Path) -> list[Reading]:
+    "Return `read_poster` of each of the `paths` (the work of one task) and `folder`, in order; in a process, one task at a time."
     with _ONE_AT_A_TIME:
         return [read_poster(path, folder) for path in paths]
