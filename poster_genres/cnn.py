@@ -56,11 +56,8 @@ def shift_and_mirror(
     return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 # %% ../nbs/05_cnn.ipynb #af750c23
-def random_erasing(
-    images: np.ndarray,  # posters x height x width x 3; changed in place
-    random: np.random.Generator,  # the source of random numbers
-) -> np.ndarray:
-    "Hide a rectangle of about half of the posters, up to a sixth of their area, behind one colour."
+def random_erasing(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    "Hide a rectangle of about half of the `images` (changed in place), up to a sixth of their area, behind one colour, by `random` numbers."
     height, width = images.shape[1:3]
     for number in np.flatnonzero(random.random(len(images)) < 0.5):
         tall, wide = (max(1, int(size * random.uniform(0.15, 0.4))) for size in (height, width))
@@ -118,11 +115,8 @@ class Batches(keras.utils.PyDataset):
         return images, targets, self.dataset.weights(rows)
 
 # %% ../nbs/05_cnn.ipynb #b8445ebb
-def warm_up_and_cosine(
-    learning_rate: float,  # the largest
-    steps: int,  # batches in the whole training
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    "The learning rate of each step: up during the first tenth, then down to 0."
+def warm_up_and_cosine(learning_rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    "The learning rate of each of the `steps` of a training: up to `learning_rate` during the first tenth, then down to 0."
     warm_up = max(1, steps // 10)
     return keras.optimizers.schedules.CosineDecay(learning_rate / 100, max(1, steps - warm_up),
                                                   warmup_target=learning_rate, warmup_steps=warm_up)
@@ -204,13 +198,8 @@ def _write_arrays(path, origin, **arrays):
         np.savez(file, origin=np.array(origin), **arrays)
 
 # %% ../nbs/05_cnn.ipynb #c1da7461
-def frozen_features(
-    model: keras.Model,  # with the backbone's own weights
-    dataset: Dataset,  # the posters
-    path: Path,  # where they are kept
-    origin: str,  # the fingerprint of posters and backbone
-) -> dict[str, np.ndarray]:
-    "Features (float16) of the training posters as they are, mirrored, and of the validation posters; computed once."
+def frozen_features(model: keras.Model, dataset: Dataset, path: Path, origin: str) -> dict[str, np.ndarray]:
+    "Features (float16) of `model` for the training posters of `dataset`, for them mirrored, and for validation; kept at `path` with their `origin`."
     if saved := _read_arrays(path, origin):
         return saved
     base, images, train, validation = features_of(model), dataset.images, dataset.rows("train"), dataset.rows("validation")

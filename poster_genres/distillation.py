@@ -12,12 +12,8 @@ import numpy as np
 from .networks import predict_rows
 
 # %% ../nbs/05b_distillation.ipynb #6c142523
-def soft_labels(
-    model: keras.Model,  # the teacher
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    rows: np.ndarray,  # of the training posters
-) -> np.ndarray:
-    "The teacher's probabilities, rows x genres: the mean over a poster and its mirror image."
+def soft_labels(model: keras.Model, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    "The teacher's (`model`) probabilities, `rows` x genres: the mean over a poster of `images` and its mirror image."
     return np.mean([predict_rows(model, shown, rows) for shown in (images, images[:, :, ::-1])], 0)
 
 # %% ../nbs/05b_distillation.ipynb #4f8b6888

@@ -46,12 +46,8 @@ def _threshold_sheet(dataset, part, genre, threshold):
     return contact_sheet(images, labels, columns=6, width=100, height=150) if images else Image.new("RGB", (600, 150), "white")
 
 # %% ../nbs/06a_explore.ipynb #f5737abe
-def threshold_explorer(
-    dataset: Dataset,  # the posters
-    part: Part,  # with the network's answer
-    genre: int = 0,  # the column of the genre to start with
-) -> widgets.VBox:
-    "A list of genres, a slider for the threshold, and the posters that pass."
+def threshold_explorer(dataset: Dataset, part: Part, genre: int = 0) -> widgets.VBox:
+    "A list of genres (beginning with column `genre`), a slider for the threshold, and the posters of `part` (of `dataset`) that pass."
     chosen = widgets.Dropdown(options=[(plain(name, 60), column) for column, name in enumerate(dataset.names)], value=genre, description="genre")
     slider = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.01, description="threshold", continuous_update=False)
     words, sheet = widgets.HTML(), widgets.Image(format="jpeg")
@@ -86,12 +82,8 @@ def _evidence_sheet(model, dataset, part, place):
     return contact_sheet([poster, *(overlay(poster, one) for one in heat)], labels, columns=len(labels), width=110, height=165)
 
 # %% ../nbs/06a_explore.ipynb #5dc567f2
-def poster_explorer(
-    model: keras.Model,  # the network
-    dataset: Dataset,  # the posters
-    part: Part,  # with the network's answer; has a movie
-) -> widgets.VBox:
-    "A list of the part's first 500 movies, and the heat maps of the one that is chosen."
+def poster_explorer(model: keras.Model, dataset: Dataset, part: Part) -> widgets.VBox:
+    "A list of the first 500 movies of `part` (of `dataset`; not empty), and the heat maps of `model` for the one that is chosen."
     titles = [plain(f"{dataset.index.title[row]} ({dataset.index.imdb_id[row]})", 80) for row in part.rows[:500]]
     chosen = widgets.Dropdown(options=list(zip(titles, range(len(titles)))), description="movie", layout={"width": "30em"})
     sheet = widgets.Image(format="jpeg")

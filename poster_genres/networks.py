@@ -114,13 +114,8 @@ def features_of(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("genres").input)
 
 # %% ../nbs/05a_networks.ipynb #a6248c74
-def predict_rows(
-    model: keras.Model,  # takes bytes, returns probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    rows: np.ndarray,  # the rows to predict for
-    batch_size: int = 64,  # posters at a time
-) -> np.ndarray:
-    "The network's probabilities, rows x genres."
+def predict_rows(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    "The probabilities, `rows` x genres, of `model` for these rows of `images` (uint8, posters x height x width x 3), `batch_size` at a time."
     if not len(rows):
         return np.zeros((0, model.output_shape[-1]), "float32")
     batches = (images[rows[start:start + batch_size]] for start in range(0, len(rows), batch_size))
@@ -146,7 +141,7 @@ class Recipe(NamedTuple):
     intermediate: tuple[float, ...] = ()  # relative depths of further layers whose features the last round uses
     patience: int = 0  # epochs without a better score after which training stops; 0: never
 
-# %% ../nbs/05a_networks.ipynb #23c201fd
+
 RECIPES = {
     "original": Recipe(original, 5, 16, 0.01, "none", modern=False),
     "compact": Recipe(compact, 20, 32, 0.003, "light"),
@@ -167,12 +162,8 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         super().update_step(gradient, variable, learning_rate * factor)
 
 # %% ../nbs/05a_networks.ipynb #d7302bf5
-def layer_factors(
-    model: keras.Model,  # a network whose layers are in order
-    first: float,  # the factor of the first layer, such as 0.1
-    last: float = 1.0,  # the factor of the last layer; less than 1 where it was fitted before
-) -> list[float]:
-    "One factor for each trainable variable: from `first` geometrically up to 1, and `last` for the last layer."
+def layer_factors(model: keras.Model, first: float, last: float = 1.0) -> list[float]:
+    "One factor for each trainable variable of `model`: geometrically from `first` up to 1, and `last` for the last layer, if it was fitted before."
     weighted = [layer for layer in model.layers if layer.weights]
     depths = {id(variable): place / max(1, len(weighted) - 1) for place, layer in enumerate(weighted) for variable in layer.weights}
     return [first ** (1 - depths[id(variable)]) if depths[id(variable)] < 1 else last for variable in model.trainable_variables]

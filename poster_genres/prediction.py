@@ -13,6 +13,7 @@ import os
 import tempfile
 import threading
 import zipfile
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -109,10 +110,8 @@ def shipped_predictor() -> Path:
     return Path(str(files("poster_genres").joinpath("shipped", "predictor.tflite")))
 
 # %% ../nbs/07_prediction.ipynb #fa849024
-def find_predictor(
-    path: str | Path = "",  # a file, a run's folder, or nothing for the package's own
-) -> Predictor:
-    "The loaded predictor. Raises `InputError` when there is none."
+def find_predictor(path: str | Path = "") -> Predictor:
+    "The predictor at `path`: a file, the folder of a run, or empty for the package's own. Raises `InputError` when there is none."
     place = Path(path) if path else shipped_predictor()
     try:
         place = place / "evaluation" / "predictor.keras" if place.is_dir() else place
@@ -152,14 +151,10 @@ def knows_words(predictor: Predictor) -> bool:
     with zipfile.ZipFile(predictor.path) as archive:
         return "words.json" in archive.namelist()
 
-# %% ../nbs/07_prediction.ipynb #6b1d9a02
-class _Text(NamedTuple):
-    "What a predictor knows of words, and whether posters are read for it."
-    model: NamedTuple  # a `TextModel`: from words to genres
-    combinations: dict  # of its answers with the picture's
-    reads: bool
-
 # %% ../nbs/07_prediction.ipynb #d180f93b
+_Text = namedtuple("_Text", "model combinations reads")  # a `TextModel`, how it is combined with the picture, whether posters are read
+
+
 def _text_model(predictor, titled, words):
     "The predictor's text model if titles are given or words are to be read, None when it has none. Raises `InputError` when titles need one."
     found, reads = None, words and can_read()

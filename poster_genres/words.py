@@ -25,11 +25,8 @@ BITS = 17  # the columns of each half are 2 to this power
 Document = list[tuple[str, float]]
 
 
-def count_features(
-    documents: list[Document],  # texts with their weights
-    bits: int = BITS,  # of the columns' numbers
-) -> sparse.csr_matrix:
-    "Return documents x features: the summed weights of the texts in which each feature stands."
+def count_features(documents: list[Document], bits: int = BITS) -> sparse.csr_matrix:
+    "Return `documents` x features (2 to the power of `bits` in each half): the summed weights of the texts in which each feature stands."
     columns, ends, values, size = [], [0], [], 1 << bits
     for document in documents:
         found = {}
@@ -160,12 +157,9 @@ def training_titles(
 
 # %% ../nbs/05c_words.ipynb #3b1fbc8d
 def training_documents(
-    titles: pd.DataFrame,  # of `training_titles`
-    sample: pd.DataFrame,  # of step 3, with parts
-    words: pd.DataFrame,  # the table of words of step 4a
-    genres: list[str],  # those that are learned
+    titles: pd.DataFrame, sample: pd.DataFrame, words: pd.DataFrame, genres: list[str],
 ) -> tuple[list[Document], np.ndarray, np.ndarray]:
-    "Return the documents to learn from, their genres (documents x genres), and how much each counts."
+    "Return documents, their `genres`, and weights, from `titles` (of `training_titles`) and the table of `words` on training posters of `sample`."
     train = sample[sample.part == "train"].drop_duplicates("imdb_id")
     lines = [(document, names) for document, names in zip(line_documents(words, train.imdb_id), train.genres) if document]
     documents = [[(text, 1.0)] for text in titles.text] + [document for document, _ in lines]
@@ -173,15 +167,10 @@ def training_documents(
     return documents, truth, np.r_[titles.weight.to_numpy(float), np.ones(len(lines))]
 
 # %% ../nbs/05c_words.ipynb #cc47bbce
-def strongest_words(
-    model: TextModel,  # to look into
-    texts: list[str],  # that it was fitted to
-    count: int = 10,  # words a genre
-    least: int = 5,  # texts that a word stands in
-) -> pd.DataFrame:
-    "Return for each genre the words with the most evidence for it, strongest first, with their evidence."
+def strongest_words(model: TextModel, texts: list[str], count: int = 10) -> pd.DataFrame:
+    "Return for each genre of `model` the `count` words with the most evidence for it; of words that stand in five of the `texts` or more."
     found = pd.Series([word for text in texts for word in set(words_of(text))], dtype=object).value_counts()
-    words = sorted(found.index[found >= least])
+    words = sorted(found.index[found >= 5])
     evidence = model.evidence([[(word, 1.0)] for word in words])
     rows = [(genre, words[place], float(evidence[place, column])) for column, genre in enumerate(model.genres)
             for place in np.argsort(-evidence[:, column], kind="stable")[:count]]

@@ -137,12 +137,8 @@ def _channels(count, width):
     return scaled + 8 if scaled < 0.9 * count * width else scaled
 
 # %% ../../nbs/lib/backbones.ipynb #6043d3e3
-def efficientnet_lite(
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-    depth: float = 1.0,  # how many times as many blocks in a stage; the first and the last stage keep theirs
-    width: float = 1.0,  # how many times as many channels; the first and the last layer keep theirs, unless it is below 1
-) -> keras.Model:
-    "The backbone, randomly initialized: bytes -> features (1,280 at width 1)."
+def efficientnet_lite(shape: tuple[int, int, int], depth: float = 1.0, width: float = 1.0) -> keras.Model:
+    "The backbone, randomly initialized, for posters of `shape`: bytes -> features; `depth` times as many blocks, `width` times as many channels."
     poster = keras.Input(shape)
     tensor = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(poster)
     tensor, block = _convolution(tensor, _channels(32, min(width, 1)), 3, 2, "stem"), 0
@@ -242,11 +238,8 @@ def _layer_at_depth(backbone, depth):
     return ([layer for layer in earlier if isinstance(layer, (layers.ReLU, layers.Activation))] or earlier)[-1]
 
 # %% ../../nbs/lib/backbones.ipynb #14336f45
-def with_intermediate_features(
-    backbone: keras.Model,  # any backbone
-    depths: tuple[float, ...] = INTERMEDIATE_DEPTHS,  # relative, of the further layers
-) -> keras.Model:
-    "The backbone with more features: its own, and the mean and spread of each channel at these depths."
+def with_intermediate_features(backbone: keras.Model, depths: tuple[float, ...] = INTERMEDIATE_DEPTHS) -> keras.Model:
+    "The `backbone` with more features: its own, and the mean and spread of each channel of the layers at these relative `depths`."
     chosen = {layer.name: layer for layer in (_layer_at_depth(backbone, depth) for depth in depths)}  # each once
     further = layers.Concatenate()([feature for layer in chosen.values() for feature in mean_and_spread(layer.output)])
     return keras.Model(backbone.input, layers.Concatenate(name="levels")([further, backbone.output]), name=backbone.name)

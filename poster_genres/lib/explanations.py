@@ -45,7 +45,7 @@ def _shares(small, large):
     shares = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(small)))
     return shares / shares.sum(0)
 
-# %% ../../nbs/lib/explanations.ipynb #542c5b9a
+
 def _terms(layer, places, coefficients):
     "Posters x height x width: what each place adds through one pooling layer."
     if isinstance(layer, layers.GlobalMaxPooling2D):
@@ -138,12 +138,8 @@ def agreement(maps: np.ndarray, occluded: np.ndarray) -> np.ndarray:
         return (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0]**2).sum(1) * (centred[1]**2).sum(1))
 
 # %% ../../nbs/lib/explanations.ipynb #6dddf93f
-def nearest(
-    features: np.ndarray,  # posters x features
-    asked: np.ndarray,  # features of other posters
-    count: int = 5,  # how many
-) -> np.ndarray:
-    "For each asked poster the numbers of the `count` posters with the highest cosine similarity, most similar first."
+def nearest(features: np.ndarray, asked: np.ndarray, count: int = 5) -> np.ndarray:
+    "For each poster of `asked` the numbers of the `count` posters whose `features` have the highest cosine similarity, most similar first."
     unit = lambda rows: rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     similarity = unit(asked.astype("float32")) @ unit(features.astype("float32")).T
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
@@ -167,12 +163,8 @@ def _most_frequent(truth, most=MOST_SHOWN):
     return np.sort(np.argsort(-truth.sum(0, dtype=int), kind="stable")[:most])
 
 # %% ../../nbs/lib/explanations.ipynb #b94a6545
-def plot_confusion(
-    part: Part,  # with the network's answer
-    names: list[str],  # the genres
-    at_least: int = 5,  # as in `confusion`
-) -> Figure:
-    "A figure: a row for each genre that is true, a column for each that is not, darker where they are confused, grey where nothing is known."
+def plot_confusion(part: Part, names: list[str], at_least: int = 5) -> Figure:
+    "A figure for `part`: a row a genre (of `names`) that is true, a column one that is not, grey for fewer than `at_least` movies."
     shown = _most_frequent(part.truth)
     excess, labels = _confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
     figure = Figure(figsize=(7.6, 6), dpi=72, layout="constrained")
@@ -195,12 +187,8 @@ def _precision_recall(truth, y_prob, weights):
     return pd.DataFrame({"threshold": ranked[last], "recall": found[last] / max(1, found[-1]), "precision": found[last] / predicted[last]})
 
 # %% ../../nbs/lib/explanations.ipynb #4669257e
-def plot_precision_recall(
-    part: Part,  # with the network's answer
-    names: list[str],  # the genres
-    thresholds: np.ndarray,  # one a genre, to mark on its curve
-) -> Figure:
-    "A figure with a small panel for each of the most frequent genres: its curve, its average precision, its floor, its threshold."
+def plot_precision_recall(part: Part, names: list[str], thresholds: np.ndarray) -> Figure:
+    "A figure for `part`: for each of the most frequent genres (of `names`) its curve, average precision, floor, and one of the `thresholds`."
     genres = [genre for genre in _most_frequent(part.truth) if part.truth[:, genre].any()]
     values = average_precision(part.truth, part.probabilities, part.weights) if genres else []
     shown = sorted(genres, key=lambda genre: -values[genre])

@@ -27,11 +27,8 @@ def _weights(weights, movies):
     return np.ones(movies) if weights is None else np.asarray(weights, float)
 
 # %% ../../nbs/lib/metrics.ipynb #e1cd009f
-def weighted_mean(
-    values: np.ndarray,  # one value a movie
-    weights: Weights = None,  # of the movies
-) -> np.ndarray:
-    "The mean of `values` over the movies: a number, or one number a resample."
+def weighted_mean(values: np.ndarray, weights: Weights = None) -> np.ndarray:
+    "The mean of `values` over the movies, which count by their `weights`: a number, or one number a resample."
     weights = _weights(weights, len(values))
     return weights @ values / weights.sum(-1)
 
@@ -156,7 +153,7 @@ class Part(NamedTuple):
     probabilities: Probabilities
     weights: np.ndarray  # how often each movie's row counts
 
-# %% ../../nbs/lib/metrics.ipynb #03ff8e14
+
 class Thresholds(NamedTuple):
     "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
     genres: np.ndarray
@@ -164,13 +161,8 @@ class Thresholds(NamedTuple):
     sample: float
 
 # %% ../../nbs/lib/metrics.ipynb #616ea608
-def choose_thresholds(
-    y_true: Labels,  # of the validation part
-    y_prob: Probabilities,  # of the same movies
-    weights: Weights = None,  # of the movies
-    expected: bool = False,  # whether its probabilities are calibrated, so that expected F1 can be used
-) -> Thresholds:
-    "The thresholds with the best F1 on these movies, those of the genres with the best expected F1; 0.5 without movies."
+def choose_thresholds(y_true: Labels, y_prob: Probabilities, weights: Weights = None, expected: bool = False) -> Thresholds:  # of validation
+    "The thresholds with the best F1 on these movies; `expected`: those of the genres with the best expected F1, for calibrated probabilities."
     if not len(y_true):
         return Thresholds(np.full(y_true.shape[1], 0.5), 0.5, 0.5)
     common = (best_threshold(average, y_true, y_prob, weights) for average in ("micro", "samples"))
@@ -217,12 +209,8 @@ def basic_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 # %% ../../nbs/lib/metrics.ipynb #f8de8931
-def interval(
-    value: float,  # the score
-    resampled: np.ndarray,  # the score in each resample; not a number where it has none
-    best: float,  # of a perfect prediction; 0 when a lower score is better
-) -> tuple[float, float]:
-    "The 95 % interval of the basic bootstrap, cut to what the score can be and stretched to hold the value."
+def interval(value: float, resampled: np.ndarray, best: float) -> tuple[float, float]:
+    "`basic_interval` of `value` and `resampled`, cut to what the score can be and stretched to hold it; `best` is 0 where lower is better."
     known = resampled[~np.isnan(resampled)]
     if not len(known) or np.isnan(value):
         return np.nan, np.nan
@@ -263,13 +251,8 @@ def score_card(
                    for number, (name, value) in enumerate(values.items())}
 
 # %% ../../nbs/lib/metrics.ipynb #805810a0
-def genre_card(
-    part: Part,  # what is scored
-    names: list[str],  # the genres, in the order of the columns
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap
-) -> dict[str, dict[str, float]]:
-    "For each genre: the number of its movies, and value, low, high, floor, best and skill of its average precision; empty for too few movies."
+def genre_card(part: Part, names: list[str], resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:  # as in `score_card`
+    "For each genre (`names`): the number of its movies, and the line of its average precision; empty for too few movies."
     _, y_true, y_prob, weights = part
     if len(y_true) < FEWEST_MOVIES:
         return {}
