@@ -173,13 +173,13 @@ def plot_scores(scores: dict) -> Figure:
     lines = [scores["test"][name] for name in rows]
     skills = [{end: skill(line[end], line["floor"], line["best"]) for end in ("value", "low", "high")} for line in lines]
     plot_intervals(axis, dict(zip((SCORE_NAMES[name] for name in rows), skills)), markersize=8)
+    axis.plot([], [], "o", color="#0072B2", markersize=8, label="network")
     for other, marker, color in (("mean_colour", "D", "#E69F00"), ("random", "x", "#777777")):
         levels = [max(scores["references"][other][name]["skill"], -0.35) for name in rows]
         axis.plot(levels, range(len(rows)), marker, color=color, label=other.replace("_", " "))
     for height, line in enumerate(lines):
         axis.text(1.02, height, f"{line['value']:.3f}   floor {line['floor']:.3f}", va="center", fontsize=9)
     axis.axvline(0, color="#555555", linestyle="--", label="constant baseline")
-    axis.plot([], [], "o", color="#0072B2", markersize=8, label="network")
     axis.set(xlim=(-0.37, 1), xlabel="skill: 0 is the constant baseline, 1 is perfect")
     axis.legend(frameon=False, loc="center right", fontsize=9)
     return figure
