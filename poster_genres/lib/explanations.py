@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_SHOWN', 'pooling_layers', 'exact_maps', 'grad_cam', 'heat_maps', 'overlay', 'occlusion_maps', 'agreement',
-           'nearest', 'confusion', 'most_frequent', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades',
-           'number_of_genres']
+           'nearest', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades', 'number_of_genres']
 
 # %% ../../nbs/lib/explanations.ipynb #c58eb5b1
 import keras
@@ -25,13 +24,10 @@ _AFFINE = (layers.Dropout, layers.BatchNormalization, layers.Concatenate, layers
 _POOLING = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
 
-def pooling_layers(
-    model: keras.Model,  # any network
-) -> list[keras.layers.Layer]:
-    "The layers over whose means and maxima the last layer, `genres`, is linear; empty where it is not linear in such."
+def pooling_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    "The layers over whose means and maxima the last layer of `model`, `genres`, is linear; empty where it is not linear in such."
     makers = {id(layer.output): layer for layer in model.layers}
-    genres = next((layer for layer in model.layers if layer.name == "genres" and isinstance(layer, layers.Dense)), None)
-    waiting, found = [genres.input] if genres else [], []
+    waiting, found = [layer.input for layer in model.layers if layer.name == "genres" and isinstance(layer, layers.Dense)], []
     while waiting:
         layer = makers.get(id(waiting.pop()))
         if isinstance(layer, _POOLING):
@@ -57,7 +53,7 @@ def _terms(layer, places, coefficients):
         return np.einsum("nhwc,nc->nhw", places * highest / highest.sum((1, 2), keepdims=True), coefficients)
     return np.einsum("nhwc,nc->nhw", places, coefficients) / np.prod(places.shape[1:3])
 
-
+# %% ../../nbs/lib/explanations.ipynb #c0d9e1f2
 def exact_maps(
     model: keras.Model,  # bytes -> probabilities, with `pooling_layers`
     images: np.ndarray,  # uint8, posters x height x width x 3
@@ -79,11 +75,7 @@ def exact_maps(
     return maps, logit.numpy() - maps.sum((1, 2))
 
 # %% ../../nbs/lib/explanations.ipynb #7198082c
-def grad_cam(
-    model: keras.Model,  # bytes -> probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
-) -> np.ndarray:
+def grad_cam(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:  # arguments as in `exact_maps`
     "Posters x height x width of the last layer that has places: how much each place speaks for the genre; never negative."
     last = [layer for layer in model.layers if len(layer.output.shape) == 4][-1]
     both = keras.Model(model.inputs, [last.output, model.outputs[0]])
@@ -95,11 +87,7 @@ def grad_cam(
     return tf.nn.relu(tf.reduce_sum(channels * places, -1)).numpy().astype("float32")
 
 # %% ../../nbs/lib/explanations.ipynb #5853d0d5
-def heat_maps(
-    model: keras.Model,  # bytes -> probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
-) -> np.ndarray:
+def heat_maps(model: keras.Model, images: np.ndarray, genres: np.ndarray) -> np.ndarray:  # arguments as in `exact_maps`
     "Posters x height x width: how much each place speaks for the genre, from 0 to 1; exact where the network allows it, else by Grad-CAM."
     if pooling_layers(model):
         maps = exact_maps(model, images, genres)[0]
@@ -110,11 +98,8 @@ def heat_maps(
     return np.minimum(maps / np.maximum(top, 1e-9), 1)
 
 # %% ../../nbs/lib/explanations.ipynb #f7f19d87
-def overlay(
-    image: np.ndarray,  # uint8, height x width x 3
-    heat: np.ndarray,  # one of `heat_maps`
-) -> np.ndarray:
-    "The poster, grey where the heat is 0 and tinted yellow where it is 1."
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    "The poster `image` (uint8, height x width x 3), grey where `heat` (one of `heat_maps`) is 0 and tinted yellow where it is 1."
     height, width = image.shape[:2]
     share = np.asarray(Image.fromarray(heat.astype("float32"), "F").resize((width, height), Image.Resampling.BILINEAR))[..., None].clip(0, 1)
     grey = np.repeat(image.mean(-1, keepdims=True) * 0.5, 3, -1)
@@ -126,11 +111,9 @@ def _starts(size, parts):
     "Where each of so many patches begins along a side."
     return np.arange(parts) * size // parts
 
-
+# %% ../../nbs/lib/explanations.ipynb #c034e2cc
 def occlusion_maps(
-    model: keras.Model,  # bytes -> probabilities
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
+    model: keras.Model, images: np.ndarray, genres: np.ndarray,  # as in `exact_maps`
     rows: int = 9,  # of patches
     columns: int = 6,  # of patches
 ) -> np.ndarray:
@@ -146,11 +129,8 @@ def occlusion_maps(
     return maps.reshape(-1, rows, columns)
 
 # %% ../../nbs/lib/explanations.ipynb #8394610f
-def agreement(
-    maps: np.ndarray,  # posters x height x width
-    occluded: np.ndarray,  # as `occlusion_maps` returns them
-) -> np.ndarray:
-    "For each poster the correlation of its map, summed over the patches, with occlusion; not a number where one of them is constant."
+def agreement(maps: np.ndarray, occluded: np.ndarray) -> np.ndarray:
+    "For each poster the correlation of `maps`, summed over the patches, with `occluded` of `occlusion_maps`; nan where one is constant."
     tops, lefts = (_starts(size, parts) for size, parts in zip(maps.shape[1:], occluded.shape[1:]))
     patches = np.add.reduceat(np.add.reduceat(maps, tops, axis=1), lefts, axis=2)
     centred = [one.reshape(len(one), -1) - one.mean((1, 2))[:, None] for one in (patches, occluded)]
@@ -158,12 +138,8 @@ def agreement(
         return (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0]**2).sum(1) * (centred[1]**2).sum(1))
 
 # %% ../../nbs/lib/explanations.ipynb #6dddf93f
-def nearest(
-    features: np.ndarray,  # posters x features
-    asked: np.ndarray,  # features of other posters
-    count: int = 5,  # how many
-) -> np.ndarray:
-    "For each asked poster the numbers of the `count` posters with the highest cosine similarity, most similar first."
+def nearest(features: np.ndarray, asked: np.ndarray, count: int = 5) -> np.ndarray:
+    "For each poster of `asked` the numbers of the `count` posters whose `features` have the highest cosine similarity, most similar first."
     unit = lambda rows: rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     similarity = unit(asked.astype("float32")) @ unit(features.astype("float32")).T
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
@@ -172,11 +148,8 @@ def nearest(
 MOST_SHOWN = 30  # genres in one picture
 
 
-def confusion(
-    part: Part,  # with the network's answer
-    at_least: int = 5,  # movies with A and without B that it takes to say something
-) -> np.ndarray:
-    "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan for too few movies."
+def _confusion(part, at_least=5):
+    "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan for too few movies of A."
     truth = part.truth.astype(float)
     without = (1 - truth) * part.weights[:, None]
     usual = (without * part.probabilities).sum(0) / np.maximum(without.sum(0), 1)
@@ -184,23 +157,16 @@ def confusion(
         excess = truth.T @ (without * part.probabilities) / (truth.T @ without) - usual
     return np.where((truth.T @ (1 - truth) >= at_least) & ~np.eye(truth.shape[1], dtype=bool), excess, np.nan)
 
-# %% ../../nbs/lib/explanations.ipynb #ad30e2a3
-def most_frequent(
-    truth: np.ndarray,  # movies x genres
-    most: int = MOST_SHOWN,  # genres
-) -> np.ndarray:
+# %% ../../nbs/lib/explanations.ipynb #dd795d37
+def _most_frequent(truth, most=MOST_SHOWN):
     "The columns of the most frequent genres, in their order."
     return np.sort(np.argsort(-truth.sum(0, dtype=int), kind="stable")[:most])
 
 # %% ../../nbs/lib/explanations.ipynb #b94a6545
-def plot_confusion(
-    part: Part,  # with the network's answer
-    names: list[str],  # the genres
-    at_least: int = 5,  # as in `confusion`
-) -> Figure:
-    "A figure: a row for each genre that is true, a column for each that is not, darker where they are confused, grey where nothing is known."
-    shown = most_frequent(part.truth)
-    excess, labels = confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
+def plot_confusion(part: Part, names: list[str], at_least: int = 5) -> Figure:
+    "A figure for `part`: a row a genre (of `names`) that is true, a column one that is not, grey for fewer than `at_least` movies."
+    shown = _most_frequent(part.truth)
+    excess, labels = _confusion(part, at_least)[np.ix_(shown, shown)], [plot_text(names[genre], 24) for genre in shown]
     figure = Figure(figsize=(7.6, 6), dpi=72, layout="constrained")
     axis = figure.subplots()
     axis.set_facecolor("#cccccc")
@@ -221,13 +187,9 @@ def _precision_recall(truth, y_prob, weights):
     return pd.DataFrame({"threshold": ranked[last], "recall": found[last] / max(1, found[-1]), "precision": found[last] / predicted[last]})
 
 # %% ../../nbs/lib/explanations.ipynb #4669257e
-def plot_precision_recall(
-    part: Part,  # with the network's answer
-    names: list[str],  # the genres
-    thresholds: np.ndarray,  # one a genre, to mark on its curve
-) -> Figure:
-    "A figure with a small panel for each of the most frequent genres: its curve, its average precision, its floor, its threshold."
-    genres = [genre for genre in most_frequent(part.truth) if part.truth[:, genre].any()]
+def plot_precision_recall(part: Part, names: list[str], thresholds: np.ndarray) -> Figure:
+    "A figure for `part`: for each of the most frequent genres (of `names`) its curve, average precision, floor, and one of the `thresholds`."
+    genres = [genre for genre in _most_frequent(part.truth) if part.truth[:, genre].any()]
     values = average_precision(part.truth, part.probabilities, part.weights) if genres else []
     shown = sorted(genres, key=lambda genre: -values[genre])
     rows = max(1, -(-len(shown) // 6))
@@ -267,15 +229,11 @@ def by_group(
     return pd.DataFrame.from_dict(rows, orient="index", columns=["movies", "hits@3", "low", "high", "floor", "log-loss", "its floor"])
 
 # %% ../../nbs/lib/explanations.ipynb #f0aaf08d
-def decades(
-    years,  # a column of years, some missing
-) -> list[str | None]:
-    "The decade of each year, such as 1990s; None where the year is missing."
+def decades(years) -> list[str | None]:
+    "The decade of each of the `years`, such as 1990s; None where the year is missing."
     return [None if pd.isna(year) else f"{int(year) // 10 * 10}s" for year in years]
 
-# %% ../../nbs/lib/explanations.ipynb #8e0214c9
-def number_of_genres(
-    truth: np.ndarray,  # movies x genres
-) -> list[str]:
-    "For each movie the number of its genres, as 1, 2, 3 or 4 and more."
+# %% ../../nbs/lib/explanations.ipynb #17754a71
+def number_of_genres(truth: np.ndarray) -> list[str]:
+    "For each movie of `truth` (movies x genres) the number of its genres, as 1, 2, 3 or 4 and more."
     return [str(count) if count < 4 else "4 and more" for count in truth.sum(1)]
