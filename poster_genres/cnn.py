@@ -15,7 +15,7 @@ import json
 import math
 import time
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import keras
@@ -400,9 +400,12 @@ def training_devices(batch_size: int) -> list[str]:
     return [device.name for device in devices[:max(count for count in range(1, len(devices) + 1) if batch_size % count == 0)]]
 
 
+_mirrored = cache(lambda *names: tf.distribute.MirroredStrategy(names))  # one for all trainings: two would mix up their messages
+
+
 def on_devices(names: list[str]):
     "A scope: a network that is built and trained in it has a copy on each of these devices; one device needs no copies."
-    return tf.distribute.MirroredStrategy(names).scope() if len(names) > 1 else nullcontext()
+    return _mirrored(*names).scope() if len(names) > 1 else nullcontext()
 
 
 # %% ../nbs/05_cnn.ipynb #fdebb536
