@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'WATCHED', 'shift_and_mirror', 'random_erasing', 'mixup', 'Batches', 'warm_up_and_cosine',
            'moving_average', 'checked_recipe', 'build_network', 'frozen_features', 'standardize', 'validation_scores',
-           'TrainingState', 'plot_history', 'TrainingProgress', 'train']
+           'TrainingState', 'plot_history', 'TrainingProgress', 'training_devices', 'on_devices', 'train']
 
 # %% ../nbs/05_cnn.ipynb #5adb49e7
 import errno
@@ -14,7 +14,8 @@ import io
 import json
 import math
 import time
-from functools import partial
+from contextlib import nullcontext
+from functools import cache, partial
 from pathlib import Path
 
 import keras
@@ -96,14 +97,16 @@ class Batches(keras.utils.PyDataset):
     "The batches of an epoch: posters (bytes), targets (0 to 1) and weights in the loss."
 
     def __init__(self, dataset: Dataset, targets: np.ndarray, batch_size: int, seed: int, augmentation: str):
-        super().__init__(workers=2, max_queue_size=4)
+        self.devices = tf.distribute.get_strategy().num_replicas_in_sync
+        super().__init__(workers=2 if self.devices == 1 else 1, max_queue_size=4)  # Keras's queue would change the order for several devices
         self.dataset, self.targets, self.batch_size, self.seed, self.augment = dataset, targets, batch_size, seed, AUGMENTATIONS[augmentation]
         self.start(0)
 
     def start(self, epoch: int):
         "Set the order of the posters for this epoch, counted from 0."
         rows = self.dataset.rows("train")
-        self.epoch, self.order = epoch, np.random.default_rng([self.seed, epoch]).permutation(np.repeat(rows, self.dataset.repeats(rows)))
+        order = np.random.default_rng([self.seed, epoch]).permutation(np.repeat(rows, self.dataset.repeats(rows)))
+        self.epoch, self.order = epoch, np.resize(order, math.ceil(len(order) / self.devices) * self.devices)
 
     def __len__(self):
         return math.ceil(len(self.order) / self.batch_size)
@@ -390,6 +393,21 @@ def _train_round(folder, dataset, targets, recipe, number, made):
     model.set_weights(state.best)
     return model, state.history
 
+# %% ../nbs/05_cnn.ipynb #daaa99f4
+def training_devices(batch_size: int) -> list[str]:
+    "The devices that share each batch of that size: accelerators, or else processors; no more than can have equal shares."
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in devices[:max(count for count in range(1, len(devices) + 1) if batch_size % count == 0)]]
+
+
+_mirrored = cache(lambda *names: tf.distribute.MirroredStrategy(names))  # one for all trainings: two would mix up their messages
+
+
+def on_devices(names: list[str]):
+    "A scope: a network that is built and trained in it has a copy on each of these devices; one device needs no copies."
+    return _mirrored(*names).scope() if len(names) > 1 else nullcontext()
+
+
 # %% ../nbs/05_cnn.ipynb #fdebb536
 def _train_rounds(folder, dataset, recipe, made):
     "Train all rounds of distillation, only the last one with intermediate features; return the last network and the records of all epochs."
@@ -400,7 +418,8 @@ def _train_rounds(folder, dataset, recipe, made):
             targets = distillation_targets(targets, soft_labels(model, dataset.images, rows), rows, number)
         answering = time.process_time() - cpu
         of_round = recipe if number == recipe.distillation_rounds else recipe._replace(intermediate=())
-        model, records = _train_round(folder, dataset, targets, of_round, number, made)
+        with on_devices(training_devices(recipe.batch_size)):
+            model, records = _train_round(folder, dataset, targets, of_round, number, made)
         records[0]["cpu_seconds"] = round(records[0]["cpu_seconds"] + answering, 2)
         history += records
     return model, history

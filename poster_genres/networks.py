@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from .lib.backbones import INTERMEDIATE_DEPTHS, mean_and_spread, relative_depths, with_intermediate_features
@@ -38,10 +39,15 @@ def original(
     ], name="original")
 
 # %% ../nbs/05a_networks.ipynb #b956e0bf
+def _normalization():
+    "Batch normalization by the means of the whole batch, also where several devices share it."
+    return layers.BatchNormalization(momentum=0.9, synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1)
+
+
 def _convolution(tensor, filters, size=3, stride=1):
     "A convolution without bias, followed by batch normalization, which has one."
     tensor = layers.Conv2D(filters, size, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(tensor)
-    return layers.BatchNormalization(momentum=0.9)(tensor)
+    return _normalization()(tensor)
 
 # %% ../nbs/05a_networks.ipynb #362fe031
 def _squeeze_and_excitation(tensor):
@@ -78,7 +84,7 @@ def compact(
     for filters, drop_path in ((64, 0.03), (128, 0.06), (160, 0.1)):
         further += mean_and_spread(tensor)
         tensor = _residual_block(tensor, filters, 2, drop_path)
-    further = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(further))
+    further = _normalization()(layers.Concatenate()(further))
     pooled = layers.Concatenate()([further, layers.GlobalAveragePooling2D()(tensor), layers.GlobalMaxPooling2D()(tensor)])
     share = np.clip(prior, 0.001, 0.999)
     genres = layers.Dense(len(prior), activation="sigmoid", dtype="float32", name="genres",
@@ -119,7 +125,7 @@ def predict_rows(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch
     if not len(rows):
         return np.zeros((0, model.output_shape[-1]), "float32")
     batches = (images[rows[start:start + batch_size]] for start in range(0, len(rows), batch_size))
-    return np.concatenate([model.predict_on_batch(batch) for batch in batches])
+    return np.concatenate([model.predict_on_batch(batch)[:len(batch)] for batch in batches])  # of several devices each answers all
 
 # %% ../nbs/05a_networks.ipynb #b46b02f6
 def multiply_adds(network: keras.Model) -> int:

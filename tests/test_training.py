@@ -1,4 +1,5 @@
 """Training that no notebook cell can test: killed in the middle, and posters from which nothing can be learned."""
+import json
 import signal
 import subprocess
 import sys
@@ -236,3 +237,29 @@ def test_an_unfit_dataset_is_named_in_one_line(tmp_path):
     write_json(run / "dataset/images.json", {"width": 32, "height": 24, "fit": "stretch"})
     with pytest.raises(InputError, match="train again"):
         evaluate(run)
+
+
+ON_DEVICES = """
+import json, keras, sys, tensorflow as tf
+count = int(sys.argv[2])
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * count)
+keras.layers.Dropout.call = lambda self, inputs, training=False: inputs  # each device would draw its own random numbers
+from poster_genres import cnn
+assert len(cnn.training_devices(30)) == count and len(cnn.training_devices(31)) == 1
+cnn.train(sys.argv[1], **json.loads(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("chosen", [
+    {"epochs": 2, "batch_size": 30, "augmentation": "light"},
+    pytest.param(TINY | {"epochs": 1, "distillation_rounds": 2, "augmentation": "mixup"}, marks=pytest.mark.slow),
+], ids=["compact", "pretrained"])
+def test_two_devices_learn_what_one_learns(tmp_path, chosen):
+    "Two logical processors share each batch, the smaller one at the end of an epoch as well; rounding apart, the losses are those of one."
+    runs = [draw(tmp_path / name, posters=124) for name in ("one", "two")]
+    trainings = [subprocess.Popen([sys.executable, "-c", ON_DEVICES, run, str(count), json.dumps(chosen)]) for count, run in enumerate(runs, 1)]
+    assert [training.wait(300) for training in trainings] == [0, 0]
+    one, two = map(history, runs)
+    pd.testing.assert_frame_equal(two, one, rtol=5e-3)
+    np.testing.assert_allclose(two.loss.dropna().iloc[0], one.loss.dropna().iloc[0], rtol=1e-4)
+    keras.models.load_model(runs[1] / "model/model.keras", compile=False).predict_on_batch(np.zeros((1, 48, 32, 3), np.uint8))
