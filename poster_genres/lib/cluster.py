@@ -33,11 +33,9 @@ from .runs import InputError, StepError, reason
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 DASK_MISSING = "a cluster needs Dask, which is not installed: pip install 'poster-genres[cluster]', or name no scheduler (no --scheduler, no DASK_SCHEDULER_ADDRESS)"
 
-
 def can_cluster() -> bool:
     "Whether the extra `cluster` is installed."
     return find_spec("distributed") is not None
-
 
 def scheduler_address() -> str:
     "The scheduler that does the work, empty when none is named. Raises `InputError` when one is named and Dask is not installed."
@@ -52,7 +50,6 @@ def scheduler_address() -> str:
 # %% ../../nbs/lib/cluster.ipynb #93d2f0b8
 _DECISIVE = ("poster-genres", "numpy", "pillow", "rapidocr", "onnxruntime", "opencv-python", "opencv-python-headless")
 
-
 @functools.cache
 def software() -> dict[str, str]:
     "The versions, by name, of what the results depend on, as this process has loaded it."
@@ -65,9 +62,7 @@ def software() -> dict[str, str]:
     return found | {"code of poster-genres": hashlib.sha256(sources).hexdigest()[:12]}
 
 # %% ../../nbs/lib/cluster.ipynb #0e257abd
-def stamp(
-    path: str | Path,  # a file
-) -> str:
+def stamp(path: str | Path) -> str:  # a file
     "What tells the file from another one: a digest of its start; empty when it is not there."
     try:
         with open(path, "rb") as file:
@@ -75,11 +70,8 @@ def stamp(
     except OSError:
         return ""
 
-
-def worker_problem(
-    wanted: dict[str, str],  # `software` where the work is handed out
-    stamps: dict[str, str],  # of files that have to be there
-) -> str:
+def worker_problem(wanted: dict[str, str],  # `software` where the work is handed out
+                   stamps: dict[str, str]) -> str:  # of files that have to be there
     "What is wrong with this process as a worker; empty when it can do the work."
     for name, version in (wanted | dict.fromkeys(software().keys() - wanted.keys())).items():
         if (found := software().get(name)) != version:
@@ -89,9 +81,7 @@ def worker_problem(
 
 # %% ../../nbs/lib/cluster.ipynb #f9bfcb43
 @contextmanager
-def tokens(
-    folders: Iterable[str | Path],  # in which we may write
-):
+def tokens(folders: Iterable[str | Path]):  # in which we may write
     "A block in which a new file lies in each folder: their stamps by their paths."
     made = [Path(folder, f".seen-{uuid.uuid4().hex}") for folder in folders]
     try:
@@ -114,13 +104,10 @@ class WorkersLost(StepError):
         super().__init__(what)
         self.advice = advice
 
-
-def within(
-    seconds: float,  # how long it may take
-    call: Callable,  # what to call
-    *words,  # with these
-    **options,  # and these
-):
+def within(seconds: float,  # how long it may take
+           call: Callable,  # what to call
+           *words,  # with these
+           **options):  # and these
     "What the call returns or raises; raises `TimeoutError` when it takes longer."
     future = Future()
 
@@ -134,7 +121,6 @@ def within(
 
 # %% ../../nbs/lib/cluster.ipynb #8b67450e
 PATIENCE = "POSTER_GENRES_PATIENCE"
-
 
 def patience() -> float:
     "The seconds that one shard may take on a cluster: 15 minutes, or what the environment variable `POSTER_GENRES_PATIENCE` says."
@@ -152,7 +138,6 @@ def _no_scheduler(address, why):
     return InputError(f"no Dask scheduler answers at {address} ({why}): start one with `dask scheduler` and give its address, "
                       "such as --scheduler tcp://127.0.0.1:8786, or name none")
 
-
 def _check_address(address, seconds):
     "Raise `InputError` when it is no address, or when nothing answers there."
     try:
@@ -165,9 +150,7 @@ def _check_address(address, seconds):
 
 # %% ../../nbs/lib/cluster.ipynb #f2bce7c7
 @contextmanager
-def connected(
-    address: str,  # of a scheduler, such as tcp://127.0.0.1:8786
-):
+def connected(address: str):  # of a scheduler, such as tcp://127.0.0.1:8786
     "A block with a client of the scheduler and at least one worker. Raises `InputError` when there is none in time."
     from distributed import Client
     seconds = min(30, patience())
@@ -188,10 +171,8 @@ def connected(
             within(10, client.close, timeout=5)
 
 # %% ../../nbs/lib/cluster.ipynb #bd417531
-def check_workers(
-    client,  # of `connected`
-    stamps: dict[str, str],  # of files that workers must see
-):
+def check_workers(client,  # of `connected`
+                  stamps: dict[str, str]):  # of files that workers must see
     "Raise `InputError` naming the first worker that cannot do the work, or when there is none."
     try:
         answers = within(60, client.run, worker_problem, software(), stamps, on_error="return")
@@ -207,9 +188,7 @@ def check_workers(
             raise InputError(f"worker {worker} {answer}; then run the same command again")
 
 # %% ../../nbs/lib/cluster.ipynb #03835f39
-def check_cluster(
-    folders: Iterable[str | Path],  # the run's folder and the cache
-) -> dict:
+def check_cluster(folders: Iterable[str | Path]) -> dict:  # the run's folder and the cache
     "The cluster that will do the work: scheduler, dashboard, workers, threads; nothing when none is named. Raises `InputError`."
     if not (address := scheduler_address()):
         return {}
@@ -218,7 +197,6 @@ def check_cluster(
         threads = client.nthreads()
         return {"scheduler": address, "dashboard": _dashboard(client), "workers": len(threads), "threads": sum(threads.values())}
 
-
 def _dashboard(client):
     "The link of Dask's dashboard, empty when it has none."
     with suppress(Exception):
@@ -226,11 +204,9 @@ def _dashboard(client):
     return 
 
 # %% ../../nbs/lib/cluster.ipynb #74610761
-def checked(
-    check: tuple,  # the arguments of `worker_problem`
-    work: Callable,  # what to do
-    *words,  # with these
-):
+def checked(check: tuple,  # the arguments of `worker_problem`
+            work: Callable,  # what to do
+            *words):  # with these
     "Do the work, on a worker. Raises `InputError` when the worker cannot do it, before or after."
     for last in (False, True):
         if problem := worker_problem(*check):
@@ -272,14 +248,12 @@ class Cluster:
 # %% ../../nbs/lib/cluster.ipynb #79c27848
 ALONE = 60  # seconds that a run waits for workers when there are none
 
-
 def _threads(client):
     "How many threads there are to do the work, 0 when the scheduler does not say."
     try:
         return sum(within(10, client.nthreads).values())
     except Exception:
         return 0
-
 
 def _check_waiting(cluster, future, waited, alone):
     "Raise `WorkersLost` when a shard takes too long, or when no worker has been there for a while."
@@ -290,7 +264,6 @@ def _check_waiting(cluster, future, waited, alone):
         with suppress(Exception):
             where = next(worker for worker, keys in within(10, cluster.client.processing).items() if future.key in keys)
         raise WorkersLost(f"a shard was not done within {waited:.0f} seconds, {where} has it and may hang", f"after that worker was ended, or with a larger {PATIENCE}")
-
 
 def _raise_if_failed(future):
     "Raise what the work raised, or `WorkersLost` when it has no end."
@@ -305,11 +278,9 @@ def _raise_if_failed(future):
 
 # %% ../../nbs/lib/cluster.ipynb #d7405740
 @contextmanager
-def cluster_workers(
-    address: str,  # of the scheduler
-    folders: Iterable[str | Path] = (),  # that the workers write to
-    read: Iterable[str | Path] = (),  # files that they read, some of them
-):
+def cluster_workers(address: str,  # of the scheduler
+                    folders: Iterable[str | Path] = (),  # that the workers write to
+                    read: Iterable[str | Path] = ()):  # files that they read, some of them
     "A block with a `Cluster` whose workers can do the work. Raises `InputError` when one cannot."
     with connected(address) as client, tokens(folders) as stamps:
         stamps = stamps | {str(path): stamp(path) for path in read if stamp(path)}

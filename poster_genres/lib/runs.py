@@ -64,20 +64,16 @@ class RefusedError(PosterGenresError):
     exit_status = 3
 
 # %% ../../nbs/lib/runs.ipynb #24ff70ed
-def printable(
-    text: str,  # what is to be shown in a terminal
-    encoding: str | None = "utf-8",  # of the terminal; None: UTF-8
-) -> str:
+def printable(text: str,  # what is to be shown in a terminal
+              encoding: str | None = "utf-8") -> str:  # of the terminal; None: UTF-8
     "Return `text` with control characters, changes of direction, and characters that the encoding lacks as escapes."
     escaped = re.sub(r"[^\S\n\t \xa0]|[\0-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
     return escaped.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 # %% ../../nbs/lib/runs.ipynb #1e3af16b
 @contextmanager
-def expect_error(
-    kind: type = PosterGenresError,  # the class that must be raised
-    *words: str,  # what its message must contain
-):
+def expect_error(kind: type = PosterGenresError,  # the class that must be raised
+                 *words: str):  # what its message must contain
     "A block that must raise an error of `kind` whose message contains all `words`; anything else is an `AssertionError`."
     try:
         yield
@@ -88,11 +84,9 @@ def expect_error(
         raise AssertionError(f"no {kind.__name__} was raised")
 
 # %% ../../nbs/lib/runs.ipynb #f51d5647
-def check_choice(
-    name: str,  # the parameter's name
-    value: str,  # what it was given
-    choices: tuple[str, ...],  # what it may be
-) -> str:
+def check_choice(name: str,  # the parameter's name
+                 value: str,  # what it was given
+                 choices: tuple[str, ...]) -> str:  # what it may be
     "Return `value` when it is one of `choices`. Raises `InputError` that names the nearest one."
     if value in choices:
         return value
@@ -101,13 +95,11 @@ def check_choice(
     raise InputError(f"parameter {name} is {value!r}: expected one of {', '.join(words)}; did you mean {near}?")
 
 # %% ../../nbs/lib/runs.ipynb #3fd67a2e
-def check_number(
-    name: str,  # the parameter's name
-    value: float,  # what it was given
-    low: float,  # the smallest that it may be
-    high: float = float("inf"),  # the largest that it may be
-    whole: bool = False,  # whether it must be a whole number
-) -> float:
+def check_number(name: str,  # the parameter's name
+                 value: float,  # what it was given
+                 low: float,  # the smallest that it may be
+                 high: float = float("inf"),  # the largest that it may be
+                 whole: bool = False) -> float:  # whether it must be a whole number
     "Return `value` when it is a number from `low` to `high`. Raises `InputError` when it is not."
     if isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and low <= value <= high:
         return value
@@ -116,9 +108,7 @@ def check_number(
 
 # %% ../../nbs/lib/runs.ipynb #0f003950
 @contextmanager
-def atomic_path(
-    path: str | Path,  # where the file is to appear
-):
+def atomic_path(path: str | Path):  # where the file is to appear
     "A temporary path in the same folder to write to; it becomes `path` when the block ends well and vanishes when it fails."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +121,7 @@ def atomic_path(
 
 # %% ../../nbs/lib/runs.ipynb #c376db9e
 @contextmanager
-def disk_errors(
-    folder: str | Path,  # where the block writes, for the message
-):
+def disk_errors(folder: str | Path):  # where the block writes, for the message
     "A block in which a full, read-only or forbidden disk raises `InputError` instead of `OSError`."
     hopeless = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM")}
     try:
@@ -144,10 +132,8 @@ def disk_errors(
         raise InputError(f"cannot write to {folder}: {os.strerror(error.errno)}; make room, or choose another folder") from None
 
 # %% ../../nbs/lib/runs.ipynb #4231aded
-def write_json(
-    path: str | Path,  # the file to write
-    value,  # anything that JSON can hold
-) -> Path:
+def write_json(path: str | Path,  # the file to write
+               value) -> Path:  # anything that JSON can hold
     "Write `value` to `path` atomically. A character that UTF-8 lacks (half of a surrogate pair) is written as JSON's escape."
     with atomic_path(path) as temporary:
         temporary.write_bytes(f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
@@ -157,16 +143,12 @@ def write_json(
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile)  # what libraries raise at a damaged file
 
 # %% ../../nbs/lib/runs.ipynb #b0429eb2
-def reason(
-    error: Exception,  # what a library raised
-) -> str:
+def reason(error: Exception) -> str:  # what a library raised
     "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 # %% ../../nbs/lib/runs.ipynb #55752461
-def read_json(
-    path: str | Path,  # the file to read
-):
+def read_json(path: str | Path):  # the file to read
     "Read the value in the JSON file at `path`. Raises `InputError` when it is missing or is no JSON."
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -178,18 +160,14 @@ def read_json(
         raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
 
 # %% ../../nbs/lib/runs.ipynb #ecf7fdd2
-def files_below(
-    folder: str | Path,  # such as an archive's
-) -> Iterator[Path]:
+def files_below(folder: str | Path) -> Iterator[Path]:  # such as an archive's
     "Yield the files in the folder and in those below it, in a fixed order; hidden folders, runs and the cache beside runs are left out."
     for here, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if name != "cache" and not name.startswith((".", "__MACOSX")) and not Path(here, name, "run.json").exists())
         yield from (Path(here, name) for name in sorted(names))
 
 # %% ../../nbs/lib/runs.ipynb #01fd95a7
-def fingerprint(
-    path: str | Path,  # a file or a folder; a missing one has the fingerprint "missing"
-) -> str:
+def fingerprint(path: str | Path) -> str:  # a file or a folder; a missing one has the fingerprint "missing"
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
@@ -214,7 +192,6 @@ def _source(module):
     "The text of one of our modules, such as lib.runs."
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
-
 @functools.cache
 def _imports(source, package):
     "The modules of this package that a source imports, where `package` are the names of the folders that it lies in."
@@ -222,9 +199,7 @@ def _imports(source, package):
     return {".".join([*package[:len(package) - node.level + 1], node.module]) for node in found}
 
 # %% ../../nbs/lib/runs.ipynb #c2a8f9a5
-def imported_modules(
-    module: str,  # a module of this package, such as "scraping" or "lib.client"
-) -> set[str]:
+def imported_modules(module: str) -> set[str]:  # a module of this package, such as "scraping" or "lib.client"
     "Return the names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
     while waiting:
@@ -245,9 +220,7 @@ def _imported(module):
     return found
 
 # %% ../../nbs/lib/runs.ipynb #bf01c43b
-def source_fingerprint(
-    module: str,  # a module of this package, such as "scraping" or "lib.client"
-) -> str:
+def source_fingerprint(module: str) -> str:  # a module of this package, such as "scraping" or "lib.client"
     "Return the fingerprint of the source of `module` and of what it imports from this package."
     return hashlib.sha256("".join(map(_source, sorted(_imported(module)))).encode()).hexdigest()
 
@@ -278,10 +251,8 @@ TABLES = {name: _schema(columns) for name, columns in {
 DEFAULTS = {"weight": 1.0, "original_title": None}  # columns that may be left out when a table is written, and what they hold then
 
 # %% ../../nbs/lib/runs.ipynb #c1495561
-def write_table(
-    table: pd.DataFrame,  # columns that the schema does not know are left out
-    path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
-) -> Path:
+def write_table(table: pd.DataFrame,  # columns that the schema does not know are left out
+                path: str | Path) -> Path:  # `<name>.parquet`, where `name` is one of `TABLES`
     "Write `table` to `path` atomically. Raises `StepError` naming a column that is missing or of a wrong type."
     table = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table})
     try:
@@ -293,10 +264,8 @@ def write_table(
     return Path(path)
 
 # %% ../../nbs/lib/runs.ipynb #089ee105
-def read_table(
-    path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
-    rows: list[tuple] | None = None,  # conditions such as ("imdb_id", "=", "tt0000007"); None: all rows
-) -> pd.DataFrame:
+def read_table(path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
+               rows: list[tuple] | None = None) -> pd.DataFrame:  # conditions such as ("imdb_id", "=", "tt0000007"); None: all rows
     "Read the table at `path`, lists as Python lists. Raises `InputError` when it is missing, damaged or has other columns."
     path, schema = Path(path), TABLES[Path(path).stem]
     if not path.exists():
@@ -333,12 +302,10 @@ def in_notebook() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 # %% ../../nbs/lib/runs.ipynb #317de238
-def progress(
-    items=None,  # an iterable, or None to move the bar by hand with `update`
-    label: str = "",  # what is being done, such as "Fetching pages"
-    unit: str = "items",  # what is counted, in the plural
-    total: int | None = None,  # how many there will be; default: the length of `items`
-) -> tqdm:
+def progress(items=None,  # an iterable, or None to move the bar by hand with `update`
+             label: str = "",  # what is being done, such as "Fetching pages"
+             unit: str = "items",  # what is counted, in the plural
+             total: int | None = None) -> tqdm:  # how many there will be; default: the length of `items`
     "`items` with a progress bar: live in a terminal and in a notebook, one line in a report, silent in a pipe."
     if in_notebook():
         return NotebookBar(items, desc=label, unit=unit, total=total, mininterval=0.5, ncols=80, file=io.StringIO())
@@ -349,7 +316,6 @@ def outputs_folder() -> Path:
     "Return the folder that holds all runs: `outputs/` of the checkout, or of the current folder when the package is installed."
     project = Path(str(files("poster_genres"))).parent
     return (project if (project / "settings.ini").exists() else Path.cwd()) / "outputs"
-
 
 def notebooks_folder() -> Path:
     "Return the folder of the numbered notebooks: `nbs/` of the checkout, or the copy that the installed package carries."
@@ -383,18 +349,14 @@ STEPS = {
 }
 
 # %% ../../nbs/lib/runs.ipynb #236f777f
-def is_part(
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the run's
-) -> bool:
+def is_part(name: str,  # the step, one of `STEPS`
+            parameters: dict) -> bool:  # the run's
     "Return whether a run with these parameters does the step: one that reads posters only when it is asked for."
     return STEPS[name].reading in ("", parameters.get("reading", "none"))
 
 # %% ../../nbs/lib/runs.ipynb #39da3583
-def inputs_of(
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the step's
-) -> tuple[str, ...]:
+def inputs_of(name: str,  # the step, one of `STEPS`
+              parameters: dict) -> tuple[str, ...]:  # the step's
     "Return what the step reads, as paths inside the run folder."
     return STEPS[name].inputs + STEPS[name].inputs_by_reading.get(str(parameters.get("reading")), ())
 
@@ -416,9 +378,7 @@ def _checker():
     return fastjsonschema.compile(_RECORD)
 
 # %% ../../nbs/lib/runs.ipynb #f13c02a0
-def read_run(
-    run_dir: str | Path,  # the run's folder
-) -> dict:
+def read_run(run_dir: str | Path) -> dict:  # the run's folder
     "Read the record of the run; it is empty when the folder is new. Raises `InputError` when the folder holds something else."
     path = Path(run_dir)
     empty = {"name": path.name, "state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
@@ -438,11 +398,9 @@ def read_run(
     return empty
 
 # %% ../../nbs/lib/runs.ipynb #1456b651
-def update_run(
-    run_dir: str | Path,  # the run's folder
-    step: str | None = None,  # the step whose entry changes; None for the run itself
-    **changes,  # what to set
-) -> dict:
+def update_run(run_dir: str | Path,  # the run's folder
+               step: str | None = None,  # the step whose entry changes; None for the run itself
+               **changes) -> dict:  # what to set
     "Make `changes` to the record of the run, or to its entry for `step`; save and return the record."
     record = read_run(run_dir)
     target = record if step is None else record["steps"].setdefault(step, {})
@@ -452,11 +410,9 @@ def update_run(
 
 # %% ../../nbs/lib/runs.ipynb #70f009fa
 @contextmanager
-def locked(
-    run_dir: str | Path,  # the run's folder
-    who: str = "run",  # what is locked: the whole run, or one step's work
-    patience: float = 0,  # seconds to wait for another holder, for example one that is just dying
-):
+def locked(run_dir: str | Path,  # the run's folder
+           who: str = "run",  # what is locked: the whole run, or one step's work
+           patience: float = 0):  # seconds to wait for another holder, for example one that is just dying
     "A block that only one process at a time may be in. Raises `InputError` when another one stays in it."
     Path(run_dir).mkdir(parents=True, exist_ok=True)
     try:
@@ -475,11 +431,9 @@ def peak_memory_mb() -> float:
     return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / 1e6
 
 # %% ../../nbs/lib/runs.ipynb #af21a6cf
-def made_from(
-    run_dir: str | Path,  # the run's folder
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the step's effective parameters
-) -> dict:
+def made_from(run_dir: str | Path,  # the run's folder
+              name: str,  # the step, one of `STEPS`
+              parameters: dict) -> dict:  # the step's effective parameters
     "What the step's result depends on: the fingerprints of its inputs and of its source, and its parameters."
     inputs = {path: fingerprint(Path(run_dir, path)) for path in inputs_of(name, parameters)}
     for parameter in STEPS[name].path_parameters:
@@ -488,10 +442,8 @@ def made_from(
     return {"inputs": inputs, "parameters": parameters, "source": source_fingerprint(name)}
 
 # %% ../../nbs/lib/runs.ipynb #baf2835a
-def is_intact(
-    run_dir: str | Path,  # the run's folder
-    name: str,  # the step, one of `STEPS`
-) -> bool:
+def is_intact(run_dir: str | Path,  # the run's folder
+              name: str) -> bool:  # the step, one of `STEPS`
     "Return whether the step is done, and the files of the run that it read and wrote are still those in its record."
     entry = read_run(run_dir)["steps"].get(name, {})
     if entry.get("state") != "done":
@@ -501,11 +453,9 @@ def is_intact(
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
 # %% ../../nbs/lib/runs.ipynb #d039fcbf
-def is_done(
-    run_dir: str | Path,  # the run's folder
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the parameters it would have now; those that its record does not know are ignored
-) -> bool:
+def is_done(run_dir: str | Path,  # the run's folder
+            name: str,  # the step, one of `STEPS`
+            parameters: dict) -> bool:  # the parameters it would have now; those that its record does not know are ignored
     "Return whether the step's result is there and was made from the same inputs, parameters and source as it would be now."
     if not is_intact(run_dir, name):
         return False
@@ -525,9 +475,7 @@ def _is_locked(run_dir):
         return False
 
 # %% ../../nbs/lib/runs.ipynb #c3ddf3b0
-def run_states(
-    run_dir: str | Path,  # the run's folder
-) -> tuple[str, dict[str, str]]:
+def run_states(run_dir: str | Path) -> tuple[str, dict[str, str]]:  # the run's folder
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
     dead = record["state"] == "running" and not _is_locked(run_dir)
@@ -542,10 +490,8 @@ def run_states(
     return "stopped" if state == "done" and "outdated" in states.values() else state, states
 
 # %% ../../nbs/lib/runs.ipynb #3376af65
-def step(
-    name: str,  # one of `STEPS`
-    beside: tuple[str, ...] = (),  # parameters that do not change the result
-):
+def step(name: str,  # one of `STEPS`
+         beside: tuple[str, ...] = ()):  # parameters that do not change the result
     "A decorator that makes `f(run_dir, ...) -> counts` a step: done once, done again when what it is made from changed."
     def decorate(function):
         @functools.wraps(function)

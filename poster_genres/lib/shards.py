@@ -28,34 +28,24 @@ from .cluster import WorkersLost, cluster_workers, scheduler_address
 from .runs import StepError, atomic_path, progress
 
 # %% ../../nbs/lib/shards.ipynb #c4efc9cc
-def save_arrays(
-    path: Path,  # the file to write
-    arrays: dict[str, np.ndarray],  # by name; numbers, booleans or texts
-):
+def save_arrays(path: Path,  # the file to write
+                arrays: dict[str, np.ndarray]):  # by name; numbers, booleans or texts
     "Write the arrays to one file."
     with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
-
-def load_arrays(
-    path: Path,  # what `save_arrays` wrote
-) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:  # what `save_arrays` wrote
     "The arrays in the file, by name. Raises what numpy raises when it is damaged."
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 # %% ../../nbs/lib/shards.ipynb #05eb5205
-def save_json(
-    path: Path,  # the file to write
-    value,  # anything that JSON can hold
-):
+def save_json(path: Path,  # the file to write
+              value):  # anything that JSON can hold
     "Write the value to one file."
     path.write_text(json.dumps(value), encoding="utf-8")
 
-
-def load_json(
-    path: Path,  # what `save_json` wrote
-):
+def load_json(path: Path):  # what `save_json` wrote
     "The value in the file. Raises `ValueError` when it is damaged."
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -69,7 +59,6 @@ def _shard_files(items, folder, key, size):
         (folder / entry).unlink()
     return [(shard, folder / name) for shard, name in zip(shards, names)]
 
-
 def _make(function, shard, path, save):
     "Do the work of one shard, and write its file; the result."
     result = function(shard)
@@ -77,23 +66,19 @@ def _make(function, shard, path, save):
         save(temporary, result)
     return result
 
-
 def _make_file(function, shard, path, save):
     "The same in a worker: what is in the file need not be sent, and what is there was made by a worker that died later."
     if not path.exists():
         _make(function, shard, path, save)
 
 # %% ../../nbs/lib/shards.ipynb #23b1ef9a
-def worker_count(
-    workers: int,  # what was asked for; 0: choose
-    items: int,  # how many there are
-    enough: int = 1000,  # items that are worth a process
-) -> int:
+def worker_count(workers: int,  # what was asked for; 0: choose
+                 items: int,  # how many there are
+                 enough: int = 1000) -> int:  # items that are worth a process
     "How many processes to start; 0: none, the work is done in this one."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = min(workers or min(cores, items // enough), items)
     return wanted if wanted > 1 else 0
-
 
 def leave_with_parent() -> bool:
     "Whether this is a worker process; from now on it ends when the process that started it ends."
@@ -116,7 +101,6 @@ class Processes:
         "Wait until the work is done. Raises what it raised."
         future.result()
 
-
 @contextmanager
 def _processes(count):
     "A block with so many worker processes, which end with it. Raises `WorkersLost` when one of them dies."
@@ -130,11 +114,9 @@ def _processes(count):
 
 # %% ../../nbs/lib/shards.ipynb #4e6e7d3a
 @contextmanager
-def workers_for(
-    count: int,  # processes on this machine; 0: none
-    folder: Path,  # where the shards' files go
-    read: list[str | Path] = (),  # some of the files that are read
-):
+def workers_for(count: int,  # processes on this machine; 0: none
+                folder: Path,  # where the shards' files go
+                read: list[str | Path] = ()):  # some of the files that are read
     "A block with those who do the work: a cluster where one is named, or processes, or None."
     if address := scheduler_address():
         with cluster_workers(address, [folder], read) as workers:
@@ -146,19 +128,17 @@ def workers_for(
         yield None
 
 # %% ../../nbs/lib/shards.ipynb #d9c5b958
-def map_shards(
-    function,  # items -> result; of a module, when there are workers
-    items: list,  # what to work on; their `repr` tells one from another
-    folder: str | Path,  # where the shards' files are kept; it belongs to this call alone
-    key: str = "",  # what the results depend on besides the items
-    size: int = 64,  # items in a shard
-    workers: int = 0,  # processes, as `worker_count` gives them; 0: none; a cluster has its own number
-    save=save_arrays,  # (path, result): write a result
-    load=load_arrays,  # path -> result
-    label: str = "Working",  # for the progress bar
-    unit: str = "items",  # for the progress bar
-    read: list = (),  # some of the files that are read, which every worker has to see
-):
+def map_shards(function,  # items -> result; of a module, when there are workers
+               items: list,  # what to work on; their `repr` tells one from another
+               folder: str | Path,  # where the shards' files are kept; it belongs to this call alone
+               key: str = "",  # what the results depend on besides the items
+               size: int = 64,  # items in a shard
+               workers: int = 0,  # processes, as `worker_count` gives them; 0: none; a cluster has its own number
+               save=save_arrays,  # (path, result): write a result
+               load=load_arrays,  # path -> result
+               label: str = "Working",  # for the progress bar
+               unit: str = "items",  # for the progress bar
+               read: list = ()):  # some of the files that are read, which every worker has to see
     "Yields the result of each shard, in order; done is only what has no file yet. Raises `StepError` when the workers are lost."
     files = _shard_files(items, Path(folder), key, size)
     ahead, waiting = ((shard, path) for shard, path in files if not path.exists()), {}
@@ -179,12 +159,10 @@ def map_shards(
         waiting.clear()
 
 # %% ../../nbs/lib/shards.ipynb #976b3700
-def by_name(
-    module: str,  # of this package, such as download
-    name: str,  # of a function in it
-    *words,  # what it is called with
-    **options,  # and these
-):
+def by_name(module: str,  # of this package, such as download
+            name: str,  # of a function in it
+            *words,  # what it is called with
+            **options):  # and these
     "What the function returns, imported where this runs."
     return getattr(import_module(f"poster_genres.{module}"), name)(*words, **options)
 
@@ -198,7 +176,6 @@ def _until_seen(path, seconds=60):
 
 # %% ../../nbs/lib/shards.ipynb #4104433c
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
-
 
 def _result(function, shard, path, save, load):
     "The result of a shard: from its file, or made here when no worker has made it or when the file is damaged."

@@ -110,9 +110,7 @@ def _plan(words):
     return pipeline.prepare(words.profile, words.out, dict(words.parameters), words.first, words.last, **where)
 
 # %% ../../nbs/run/cli.ipynb #bae4c3e5
-def dry_run(
-    words: argparse.Namespace,  # the options of `run`
-) -> str:
+def dry_run(words: argparse.Namespace) -> str:  # the options of `run`
     "Return what the run would do, a line a step, with its time where it is known and its disk space."
     plan = _plan(words)
     lines = [f"{plan.run_dir}: {plan.movies:,} movies", *(f"  {printable(remark)}" for remark in plan.remarks)]
@@ -273,9 +271,7 @@ _COMMANDS = {
 }
 
 # %% ../../nbs/run/cli.ipynb #72a1aa5f
-def main(
-    arguments: list[str] | None = None,  # the words after the program's name; default: those of this process
-) -> int:
+def main(arguments: list[str] | None = None) -> int:  # the words after the program's name; default: those of this process
     "Carry out the command and return the exit status."
     try:
         words = make_parser().parse_args(arguments)

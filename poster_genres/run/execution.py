@@ -28,13 +28,10 @@ from tqdm import tqdm
 from ..lib.runs import InputError, RefusedError, StepError, printable, reason
 
 # %% ../../nbs/run/execution.ipynb #1a148ab3
-def without_tests(
-    notebook,  # a notebook, as nbformat reads it; it is changed
-):
+def without_tests(notebook):  # a notebook, as nbformat reads it; it is changed
     "Return the notebook without the cells that are tagged `test`."
     notebook.cells = [cell for cell in notebook.cells if "test" not in cell.metadata.get("tags", [])]
     return notebook
-
 
 def is_strict() -> bool:
     "Return whether a picture or a page that fails is to fail the run."
@@ -81,13 +78,11 @@ def _kernel_environment(scratch):
     return os.environ | folders
 
 # %% ../../nbs/run/execution.ipynb #0c3e457c
-def execute_notebook(
-    source: Path,  # the notebook to run
-    target: Path,  # where the executed notebook is saved
-    parameters: dict,  # set in the notebook
-    listener=lambda cell, cells, line: None,  # called at every cell's start and at every move of a progress bar
-    environment: dict | None = None,  # variables that the kernel gets beside ours
-) -> list[str]:
+def execute_notebook(source: Path,  # the notebook to run
+                     target: Path,  # where the executed notebook is saved
+                     parameters: dict,  # set in the notebook
+                     listener=lambda cell, cells, line: None,  # called at every cell's start and at every move of a progress bar
+                     environment: dict | None = None) -> list[str]:  # variables that the kernel gets beside ours
     "Execute the notebook to its end and return what it could not draw. Raises `StepError`, or the `PosterGenresError` that a cell raised."
     scratch = target.parent / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
@@ -128,9 +123,7 @@ KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TOP_PAD_": "1000000000", "MALLOC
                "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 
 # %% ../../nbs/run/execution.ipynb #53f91aa7
-def clock(
-    seconds: float,  # a duration
-) -> str:
+def clock(seconds: float) -> str:  # a duration
     "Return the duration as minutes and seconds, such as 1:05."
     seconds = int(seconds) if seconds == seconds else 0
     return f"{seconds // 60}:{seconds % 60:02}"

@@ -26,27 +26,21 @@ from PIL import Image
 from ..lib.runs import notebooks_folder
 
 # %% ../../nbs/run/pages.ipynb #79a8944f
-def figure(
-    value: float | None,  # a number; anything else becomes a dash
-    digits: int = 3,  # behind the point
-) -> str:
+def figure(value: float | None,  # a number; anything else becomes a dash
+           digits: int = 3) -> str:  # behind the point
     "Return the number as text."
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
 # %% ../../nbs/run/pages.ipynb #bd3a009c
-def interval_text(
-    score: dict,  # with low and high, where they are known
-    digits: int = 3,  # behind the point
-    between: str = " to ",  # the ends
-) -> str:
+def interval_text(score: dict,  # with low and high, where they are known
+                  digits: int = 3,  # behind the point
+                  between: str = " to ") -> str:  # the ends
     "Return the score's interval as text."
     return "–" if score.get("low") is None else f"{figure(score['low'], digits)}{between}{figure(score.get('high'), digits)}"
 
 # %% ../../nbs/run/pages.ipynb #aac1ad16
-def percent(
-    share: float | None,  # such as a skill
-    signed: bool = False,  # whether a plus sign is written
-) -> str:
+def percent(share: float | None,  # such as a skill
+            signed: bool = False) -> str:  # whether a plus sign is written
     "Return the share in percent as text; in words where it is below the floor by more than the whole way to the best score."
     return "–" if share is None else "far below the floor" if share < -1 else f"{share:+.0%}" if signed else f"{share:.0%}"
 
@@ -82,30 +76,24 @@ def _templates():
     return templates
 
 # %% ../../nbs/run/pages.ipynb #f9d261d8
-def render(
-    template: str,  # a file of `nbs/templates`
-    **values,  # what is put in; escaped, unless it is `Markup`
-) -> Markup:
+def render(template: str,  # a file of `nbs/templates`
+           **values) -> Markup:  # what is put in; escaped, unless it is `Markup`
     "Return the template with the values in their places."
     page = _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
     return Markup(re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "\ufffd", page))  # control characters are no part of HTML
 
 # %% ../../nbs/run/pages.ipynb #7803ee32
-def frame(
-    title: str,  # the page's title
-    body: Markup,  # its content
-    name: str,  # what the pages are about, such as the run's name
-    links: dict[str, str],  # the names and addresses of the pages that belong together
-    here: str,  # the address of this page
-) -> str:
+def frame(title: str,  # the page's title
+          body: Markup,  # its content
+          name: str,  # what the pages are about, such as the run's name
+          links: dict[str, str],  # the names and addresses of the pages that belong together
+          here: str) -> str:  # the address of this page
     "Return a whole HTML page: a bar of links above `body`, the style sheet and the script inside."
     style, script = (Markup((notebooks_folder() / file).read_text(encoding="utf-8")) for file in ("styles.css", "page.js"))
     return render("page.html", title=title, body=body, name=name, links=links, here=here, style=style, script=script)
 
 # %% ../../nbs/run/pages.ipynb #b0ff6013
-def data_address(
-    picture: bytes,  # of a PNG or JPEG file
-) -> str:
+def data_address(picture: bytes) -> str:  # of a PNG or JPEG file
     "Return the picture as an address that holds its bytes; a large one as WebP, if that is smaller, without loss when it is a chart."
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     if len(picture) > 15_000:
@@ -142,9 +130,7 @@ def _take_paragraph(cell, last):
     return paragraph
 
 # %% ../../nbs/run/pages.ipynb #1c1c6e21
-def with_captions(
-    notebook,  # a notebook with its outputs; it is changed
-):
+def with_captions(notebook):  # a notebook with its outputs; it is changed
     "The notebook, where each cell with a picture has `caption` (Markdown) and `alt` in its metadata and the text beside it no more."
     said_last, cells = "", notebook.cells
     for before, cell, after in zip([None, *cells], cells, [*cells[1:], None]):
@@ -165,9 +151,7 @@ def with_captions(
 _START_UP = re.compile(r"^(WARNING: All log messages before absl|[IWE]0000 |To enable the following instructions|INFO: Created TensorFlow Lite).*\n?", re.M)
 
 # %% ../../nbs/run/pages.ipynb #69ae6adc
-def without_start_up(
-    notebook,  # a notebook with its outputs; it is changed
-):
+def without_start_up(notebook):  # a notebook with its outputs; it is changed
     "The notebook without start-up messages among its outputs."
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -184,11 +168,8 @@ def _exporter():
     template = (notebooks_folder() / "templates" / "notebook.html").read_text(encoding="utf-8")
     return HTMLExporter(raw_template=template, exclude_input_prompt=True, exclude_output_prompt=True)
 
-
-def notebook_body(
-    notebook,  # a notebook with its outputs, as nbformat reads it
-    fold: bool = True,  # of a run: code is folded away, cells that only import or test are left out, outputs are cleaned
-) -> str:
+def notebook_body(notebook,  # a notebook with its outputs, as nbformat reads it
+                  fold: bool = True) -> str:  # of a run: code is folded away, cells that only import or test are left out, outputs are cleaned
     "Return the notebook's cells as HTML, its pictures inside and with captions; empty cells are left out."
     copy = with_captions(without_start_up(nbformat.from_dict(json.loads(json.dumps(notebook)))))
     copy.cells = _folded(copy.cells) if fold else copy.cells
@@ -260,9 +241,7 @@ def _code_cell(source):
     return nbformat.v4.new_code_cell(source, metadata={"folded": _names(source) or " "})
 
 # %% ../../nbs/run/pages.ipynb #a7d09f84
-def sections(
-    body: str,  # a page's content, as `notebook_body` makes it
-) -> list[tuple[str, Markup]]:
+def sections(body: str) -> list[tuple[str, Markup]]:  # a page's content, as `notebook_body` makes it
     "Return the sections of the page: the anchor and the words of each heading of the second level."
     found = re.findall(r'<h2[^>]*\bid="([^"]+)"[^>]*>(.*?)(?:<a class="anchor-link".*?)?</h2>', body, re.S)
     return [(html.unescape(anchor), Markup(re.sub(r"<[^>]+>", "", words).strip())) for anchor, words in found]

@@ -33,9 +33,7 @@ from ..scraping import check_overlap
 _IMPORTS = re.compile(r"^from (?:poster_genres|\.)[\w.]* import (?:\([^)]*\)|.*)\n?", re.M)  # from this package; nbdev rewrites them
 
 # %% ../../nbs/run/pipeline.ipynb #0a32d5df
-def check_in_step(
-    folder: Path | None = None,  # the notebooks; default: those of the checkout or of the installed package
-):
+def check_in_step(folder: Path | None = None):  # the notebooks; default: those of the checkout or of the installed package
     "Raise `InputError` naming the first notebook whose exported cells are not what its module holds."
     package = Path(str(files("poster_genres")))
     for path in sorted((folder or notebooks_folder()).rglob("[!.]*.ipynb")):
@@ -66,9 +64,7 @@ def _step_bytes(step, movies, parameters):
     return {"run": fixed + (0 if cached else each * movies), "cache": each * movies if cached else 0}
 
 # %% ../../nbs/run/pipeline.ipynb #83967899
-def understand_data(
-    parameters: dict,  # of the run: archive, catalogue, columns, posters and limit, where they are set
-) -> tuple[int, list[str]]:
+def understand_data(parameters: dict) -> tuple[int, list[str]]:  # of the run: archive, catalogue, columns, posters and limit, where they are set
     "Return how many movies a run takes, roughly, and what was understood of its data, in lines. Raises `InputError` for data that step 1 refuses."
     found = open_archive(*(parameters.get(name) or "" for name in ("archive", "catalogue", "columns", "posters")))
     check_overlap(found.movies, found.posters)
@@ -81,7 +77,6 @@ def _notebook_fingerprint(step):
     "What tells the step's notebook from an edited one: a digest of its cells' sources, without tests and outputs."
     notebook = without_tests(nbformat.read(notebooks_folder() / f"{STEPS[step].notebook}.ipynb", 4))
     return hashlib.sha256("\0".join(cell.source for cell in notebook.cells).encode()).hexdigest()
-
 
 def _must_run(step, run_dir, parameters):
     "Whether the step's notebook has to be executed."
@@ -145,13 +140,11 @@ def _check_disk(folder, size, option="--out"):
                          f"make room, set a lower -p limit, or choose another folder with {option}")
 
 # %% ../../nbs/run/pipeline.ipynb #f814f852
-def plan_run(
-    run_dir: Path,  # the run's folder
-    parameters: dict,  # the run's parameters, resolved
-    movies: int,  # how many movies the run takes, roughly
-    first: str = "",  # run from this step on, done or not
-    last: str = "",  # stop after this step
-) -> list[dict]:
+def plan_run(run_dir: Path,  # the run's folder
+             parameters: dict,  # the run's parameters, resolved
+             movies: int,  # how many movies the run takes, roughly
+             first: str = "",  # run from this step on, done or not
+             last: str = "") -> list[dict]:  # stop after this step
     "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when it reads what another one will write."
     for option, step in (("--from", first), ("--to", last)):
         check_choice(option, step, ("", *STEPS))
@@ -180,14 +173,12 @@ class Plan(NamedTuple):
     remarks: list = []
 
 # %% ../../nbs/run/pipeline.ipynb #867f1ee6
-def prepare(
-    profile: str = "demo",  # a profile's name
-    out: str = "",  # the run's folder; default: outputs/<profile>
-    parameters: dict | None = None,  # set on top of the profile's
-    first: str = "",  # run from this step on, done or not
-    last: str = "",  # stop after this step
-    **options: str,  # archive, catalogue, columns, posters, cache; paths are relative to the current folder
-) -> Plan:
+def prepare(profile: str = "demo",  # a profile's name
+            out: str = "",  # the run's folder; default: outputs/<profile>
+            parameters: dict | None = None,  # set on top of the profile's
+            first: str = "",  # run from this step on, done or not
+            last: str = "",  # stop after this step
+            **options: str) -> Plan:  # archive, catalogue, columns, posters, cache; paths are relative to the current folder
     "Return what a run would do, after everything that can be checked was checked. Writes nothing. Raises `InputError`."
     check_in_step()
     run_dir, chosen, resolved = _resolve(profile, out, parameters, **options)
@@ -263,10 +254,8 @@ def _run_steps(plan, after, cluster):
         terminal.bar.close()
 
 # %% ../../nbs/run/pipeline.ipynb #cfd5de38
-def run_chain(
-    plan: Plan,  # what to do
-    after=lambda run_dir, step: None,  # called after each step, and at the end with step None
-) -> Path:
+def run_chain(plan: Plan,  # what to do
+              after=lambda run_dir, step: None) -> Path:  # called after each step, and at the end with step None
     "Run every step that has to run, and return the run's folder. Raises a `PosterGenresError` at the first failure."
     with disk_errors(plan.run_dir), locked(plan.run_dir):
         cluster = check_cluster([plan.run_dir, Path(plan.parameters.get("cache") or plan.run_dir.parent / "cache")])

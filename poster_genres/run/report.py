@@ -40,9 +40,7 @@ def _example(movie):
     return " · ".join(str(word) for word in words if pd.notna(word))
 
 # %% ../../nbs/run/report.ipynb #359af5b3
-def losses(
-    run_dir: Path,  # the run's folder
-) -> pd.DataFrame:
+def losses(run_dir: Path) -> pd.DataFrame:  # the run's folder
     "Return a row for each kind of movie or poster that was lost: failures first, what was left out on purpose last."
     there, rows = lambda name: (run_dir / name).exists(), []
     kind = lambda reasons: reasons.fillna("no reason noted").astype(str).str.split(":").str[0]
@@ -69,7 +67,6 @@ def losses(
 def _step_title(name):
     "The step with the number of its notebook, such as 4a reading."
     return f"{STEPS[name].notebook.split('_')[0].lstrip('0')} {name}"
-
 
 def _step_rows(record, states):
     "For each step: its name, its page where it has one, its state, what went in and came out, its time, its memory."
@@ -105,7 +102,6 @@ def _front_pictures(notebook):
     return [(cell.metadata.alt, base64.b64decode(data)) for cell in with_captions(notebook).cells
             if cell.cell_type == "code" and "front-page" in cell.metadata.get("tags", [])
             for output in cell.get("outputs", []) for kind, data in output.get("data", {}).items() if kind in ("image/png", "image/jpeg")]
-
 
 def _gallery(run_dir):
     "The pictures of the steps that say most: address, caption, step and its page."
@@ -161,10 +157,8 @@ def _write_page(path, body, run_dir, title, name, links):
     return path
 
 # %% ../../nbs/run/report.ipynb #31737de4
-def write_report(
-    run_dir: str | Path,  # the run's folder
-    step: str | None = None,  # only this step's page and the front page; None for all
-) -> Path:
+def write_report(run_dir: str | Path,  # the run's folder
+                 step: str | None = None) -> Path:  # only this step's page and the front page; None for all
     "Write the pages of the steps that were executed, and return the path of the front page."
     run_dir = Path(run_dir)
     record, name, folder = read_run(run_dir), run_dir.absolute().name, run_dir / "report"
@@ -177,9 +171,7 @@ def write_report(
     return _write_page(folder / "index.html", _front_page(run_dir), run_dir, f"{name}: overview", name, links)
 
 # %% ../../nbs/run/report.ipynb #3778ffca
-def read_runs(
-    run_dirs: list,  # two or more run folders
-) -> dict[str, dict]:
+def read_runs(run_dirs: list) -> dict[str, dict]:  # two or more run folders
     "Return the records of the runs by their names, as much of their paths as tells them apart. Raises `InputError` for what is no run."
     folders = [Path(run_dir) for run_dir in run_dirs]
     if missing := next((folder for folder in folders if not (folder / "run.json").exists()), None):
@@ -196,9 +188,7 @@ def _told_apart(paths):
     return [f"{parts[-1]} ({number})" for number, parts in enumerate(paths, 1)]
 
 # %% ../../nbs/run/report.ipynb #30885675
-def compare_runs(
-    run_dirs: list,  # two or more run folders
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare_runs(run_dirs: list) -> tuple[pd.DataFrame, pd.DataFrame]:  # two or more run folders
     "Return what differs: parameters (a row each, a column a run) and scores (a row for each score of each part). Raises `InputError`."
     records = read_runs(run_dirs)
     parameters = pd.DataFrame({name: _effective(record) for name, record in records.items()}, dtype=object).fillna("–")
@@ -238,10 +228,8 @@ def _pairs(run_dirs, names, part):
     return pairs
 
 # %% ../../nbs/run/report.ipynb #5f469865
-def write_comparison(
-    run_dirs: list,  # two or more run folders
-    path: str | Path,  # the page to write; a table goes beside it as .csv
-) -> Path:
+def write_comparison(run_dirs: list,  # two or more run folders
+                     path: str | Path) -> Path:  # the page to write; a table goes beside it as .csv
     "Write a page that shows what differs between the runs: parameters, scores, and whether the difference is significant. Return its path."
     records, (parameters, scores), path = read_runs(run_dirs), compare_runs(run_dirs), Path(path)
     names = list(records)
