@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
-           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
-           'is_part', 'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact',
-           'is_done', 'run_states', 'step']
+           'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
+           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
+           'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
+           'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -23,6 +23,7 @@ import re
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -53,12 +54,10 @@ class PosterGenresError(Exception):
 class StepError(PosterGenresError):
     "A step could not finish its work."
 
-# %% ../../nbs/lib/runs.ipynb #57850188
 class InputError(PosterGenresError):
     "The command, a parameter or an input as a whole is wrong, and nothing was started."
     exit_status = 2
 
-# %% ../../nbs/lib/runs.ipynb #86d404b7
 class RefusedError(PosterGenresError):
     "A site does not want to be asked: the step stops there and keeps what it has."
     exit_status = 3
@@ -139,10 +138,9 @@ def write_json(path: str | Path,  # the file to write
         temporary.write_bytes(f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     return Path(path)
 
-# %% ../../nbs/lib/runs.ipynb #43d653a0
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile)  # what libraries raise at a damaged file
-
 # %% ../../nbs/lib/runs.ipynb #b0429eb2
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile, zlib.error)  # raised at a damaged file
+
 def reason(error: Exception) -> str:  # what a library raised
     "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -171,43 +169,19 @@ def fingerprint(path: str | Path) -> str:  # a file or a folder; a missing one h
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
-        files = [(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]
-        return hashlib.sha256(repr(files).encode()).hexdigest()
+        seen = [file for file in files_below(path) if file.name[0] != "." and file.is_file()]
+        facts = [(file.relative_to(path).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in seen]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
     if not path.exists():
         return "missing"
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-# %% ../../nbs/lib/runs.ipynb #abcedeec
-def _size_and_time(file):
-    "The size and the time of last change of a file, nothing where it cannot be asked."
-    try:
-        found = file.stat()
-        return found.st_size, found.st_mtime_ns
-    except OSError:
-        return ()
-
-# %% ../../nbs/lib/runs.ipynb #1ba63ef6
+# %% ../../nbs/lib/runs.ipynb #f295deba
 def _source(module):
     "The text of one of our modules, such as lib.runs."
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
-@functools.cache
-def _imports(source, package):
-    "The modules of this package that a source imports, where `package` are the names of the folders that it lies in."
-    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level and node.module)
-    return {".".join([*package[:len(package) - node.level + 1], node.module]) for node in found}
-
-# %% ../../nbs/lib/runs.ipynb #c2a8f9a5
-def imported_modules(module: str) -> set[str]:  # a module of this package, such as "scraping" or "lib.client"
-    "Return the names of `module` and of all modules of this package that it imports, directly or not."
-    found, waiting = set(), {module}
-    while waiting:
-        found.add(name := waiting.pop())
-        waiting = (waiting | _imports(_source(name), tuple(name.split(".")[:-1]))) - found
-    return found
-
-# %% ../../nbs/lib/runs.ipynb #f295deba
 def _imported(module):
     "The names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
@@ -224,11 +198,10 @@ def source_fingerprint(module: str) -> str:  # a module of this package, such as
     "Return the fingerprint of the source of `module` and of what it imports from this package."
     return hashlib.sha256("".join(map(_source, sorted(_imported(module)))).encode()).hexdigest()
 
-# %% ../../nbs/lib/runs.ipynb #d45cbea4
+# %% ../../nbs/lib/runs.ipynb #650b44bd
 _TYPES = {"text": pa.string(), "names": pa.list_(pa.string()), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
           "float32": pa.float32(), "float64": pa.float64(), "floats": pa.list_(pa.float32())}
 
-# %% ../../nbs/lib/runs.ipynb #650b44bd
 def _schema(columns):
     "The Arrow schema of `name type, ...`; a type with an exclamation mark may not be missing."
     pairs = (column.split() for column in columns.split(","))
@@ -296,12 +269,11 @@ class NotebookBar(tqdm):
         else:
             self.handle.update(bundle, raw=True)
 
-# %% ../../nbs/lib/runs.ipynb #6d95d07a
+# %% ../../nbs/lib/runs.ipynb #317de238
 def in_notebook() -> bool:
     "Whether this code runs in a Jupyter kernel."
     return getattr(get_ipython(), "kernel", None) is not None
 
-# %% ../../nbs/lib/runs.ipynb #317de238
 def progress(items=None,  # an iterable, or None to move the bar by hand with `update`
              label: str = "",  # what is being done, such as "Fetching pages"
              unit: str = "items",  # what is counted, in the plural
@@ -354,7 +326,6 @@ def is_part(name: str,  # the step, one of `STEPS`
     "Return whether a run with these parameters does the step: one that reads posters only when it is asked for."
     return STEPS[name].reading in ("", parameters.get("reading", "none"))
 
-# %% ../../nbs/lib/runs.ipynb #39da3583
 def inputs_of(name: str,  # the step, one of `STEPS`
               parameters: dict) -> tuple[str, ...]:  # the step's
     "Return what the step reads, as paths inside the run folder."
@@ -362,20 +333,16 @@ def inputs_of(name: str,  # the step, one of `STEPS`
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
 _text, _given, _object, _number = {"type": "string"}, {"type": "object"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
-_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text}, "outputs": _given} | {
-    name: _number for name in ("in", "out", "seconds", "notebook_seconds", "peak_memory_mb")} | {
-    "made_from": _given | {"properties": {"inputs": _given, "parameters": _given}}}
+_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text},
+          "outputs": _given, "made_from": _given | {"properties": {"inputs": _given, "parameters": _given}},
+          **dict.fromkeys(("in", "out", "seconds", "notebook_seconds", "peak_memory_mb"), _number)}
 _SCORES = {"properties": dict.fromkeys(("value", "low", "high", "floor", "skill", "movies"), _number), "additionalProperties": {"$ref": "#/$defs/scores"}}
 _RECORD = {"type": "object", "required": ["steps"], "$defs": {"scores": _SCORES}, "properties": {
     "name": _text, "state": _text, "seed": _number, "parameters": _object, "versions": _object,
     "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}},
     "scores": {"allOf": [_object | {"properties": dict.fromkeys(("test", "diversity", "genres", "ways"), _object)}, {"$ref": "#/$defs/scores"}]}}}
 
-# %% ../../nbs/lib/runs.ipynb #27e626dd
-@functools.cache
-def _checker():
-    "The function that checks a record of a run against its schema."
-    return fastjsonschema.compile(_RECORD)
+_check_record = functools.cache(lambda: fastjsonschema.compile(_RECORD))  # a function, made when it is first needed
 
 # %% ../../nbs/lib/runs.ipynb #f13c02a0
 def read_run(run_dir: str | Path) -> dict:  # the run's folder
@@ -387,7 +354,7 @@ def read_run(run_dir: str | Path) -> dict:  # the run's folder
     if (path / "run.json").exists():
         record = read_json(path / "run.json")
         try:
-            _checker()(record)
+            _check_record()(record)
         except fastjsonschema.JsonSchemaException as error:
             raise InputError(f"{path / 'run.json'} is damaged ({error.message.replace('data', 'it', 1)}): "
                              "delete it and run again; the steps are done anew, with what the cache holds") from None
@@ -403,8 +370,7 @@ def update_run(run_dir: str | Path,  # the run's folder
                **changes) -> dict:  # what to set
     "Make `changes` to the record of the run, or to its entry for `step`; save and return the record."
     record = read_run(run_dir)
-    target = record if step is None else record["steps"].setdefault(step, {})
-    target.update(changes)
+    (record["steps"].setdefault(step, {}) if step else record).update(changes)
     write_json(Path(run_dir, "run.json"), record)
     return record
 
@@ -436,9 +402,7 @@ def made_from(run_dir: str | Path,  # the run's folder
               parameters: dict) -> dict:  # the step's effective parameters
     "What the step's result depends on: the fingerprints of its inputs and of its source, and its parameters."
     inputs = {path: fingerprint(Path(run_dir, path)) for path in inputs_of(name, parameters)}
-    for parameter in STEPS[name].path_parameters:
-        if path := parameters.get(parameter):
-            inputs[parameter] = fingerprint(path)
+    inputs |= {one: fingerprint(parameters[one]) for one in STEPS[name].path_parameters if parameters.get(one)}
     return {"inputs": inputs, "parameters": parameters, "source": source_fingerprint(name)}
 
 # %% ../../nbs/lib/runs.ipynb #baf2835a
@@ -457,11 +421,9 @@ def is_done(run_dir: str | Path,  # the run's folder
             name: str,  # the step, one of `STEPS`
             parameters: dict) -> bool:  # the parameters it would have now; those that its record does not know are ignored
     "Return whether the step's result is there and was made from the same inputs, parameters and source as it would be now."
-    if not is_intact(run_dir, name):
-        return False
-    made = read_run(run_dir)["steps"][name].get("made_from", {})
+    made = read_run(run_dir)["steps"].get(name, {}).get("made_from", {})
     known = made.get("parameters", {})
-    return made == made_from(run_dir, name, known | {key: value for key, value in parameters.items() if key in known})
+    return is_intact(run_dir, name) and made == made_from(run_dir, name, {key: parameters.get(key, value) for key, value in known.items()})
 
 # %% ../../nbs/lib/runs.ipynb #8d3b61ce
 def _is_locked(run_dir):
@@ -469,10 +431,8 @@ def _is_locked(run_dir):
     try:
         with locked(run_dir):
             return False
-    except InputError:
-        return True
-    except OSError:  # a folder in which we may not write
-        return False
+    except (InputError, OSError) as error:  # OSError: a folder in which we may not write
+        return isinstance(error, InputError)
 
 # %% ../../nbs/lib/runs.ipynb #c3ddf3b0
 def run_states(run_dir: str | Path) -> tuple[str, dict[str, str]]:  # the run's folder
@@ -482,12 +442,11 @@ def run_states(run_dir: str | Path) -> tuple[str, dict[str, str]]:  # the run's 
     for name in (name for name in STEPS if is_part(name, record["parameters"])):
         entry = record["steps"].get(name, {})
         read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
-        changed = any(digest != made[path] for path, digest in read.items() if path in made)
-        stale = state == "done" and (changed or "outdated" in states.values())
-        states[name] = "outdated" if stale else "interrupted" if dead and state == "running" else state
+        changed = "outdated" in states.values() or any(made.get(path, digest) != digest for path, digest in read.items())
+        states[name] = "outdated" if state == "done" and changed else "interrupted" if dead and state == "running" else state
         made |= entry.get("outputs", {})
-    state = "interrupted" if dead else record["state"]
-    return "stopped" if state == "done" and "outdated" in states.values() else state, states
+    stopped = record["state"] == "done" and "outdated" in states.values()
+    return "interrupted" if dead else "stopped" if stopped else record["state"], states
 
 # %% ../../nbs/lib/runs.ipynb #3376af65
 def step(name: str,  # one of `STEPS`
@@ -513,8 +472,7 @@ def _do_step(function, name, arguments, run_dir, parameters):
     for path in inputs_of(name, parameters):
         if not (run_dir / path).exists():
             raise InputError(f"step {name}: {run_dir / path} does not exist, run the steps before it first")
-    sources = made_from(run_dir, name, parameters)
-    started = time.time()
+    sources, started = made_from(run_dir, name, parameters), time.time()
     anew = {"state": "running", "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}  # nothing of an earlier time remains
     update_run(run_dir, steps=read_run(run_dir)["steps"] | {name: anew})
     with disk_errors(run_dir):
@@ -522,6 +480,5 @@ def _do_step(function, name, arguments, run_dir, parameters):
     outputs = {path: fingerprint(run_dir / path) for path in STEPS[name].outputs}
     if lost := [path for path, digest in outputs.items() if digest == "missing"]:
         raise StepError(f"step {name} did not write {', '.join(lost)}")
-    record = update_run(run_dir, name, state="done", seconds=round(time.time() - started, 2),
-                        peak_memory_mb=round(peak_memory_mb(), 1), made_from=sources, outputs=outputs, **counts)
-    return record["steps"][name]
+    return update_run(run_dir, name, state="done", seconds=round(time.time() - started, 2), peak_memory_mb=round(peak_memory_mb(), 1),
+                      made_from=sources, outputs=outputs, **counts)["steps"][name]
