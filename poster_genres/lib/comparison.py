@@ -31,9 +31,6 @@ def _arrays(answers, names):
     y_prob = np.array([[row.get(name, 0.0) for name in names] for row in answers.probabilities], float).reshape(-1, len(names))
     return holds("genres"), y_prob, holds("predicted")
 
-# %% ../../nbs/lib/comparison.ipynb #690f03b8
-FEW = 10  # movies of a genre below which a difference of its average precision proves nothing
-
 # %% ../../nbs/lib/comparison.ipynb #2bb7d575
 def _scores_of(y_true, y_prob, y_pred, names, weights=None):
     "Every score that can be compared by its name, and each genre's average precision; numbers, or one a resample."
@@ -43,6 +40,8 @@ def _scores_of(y_true, y_prob, y_pred, names, weights=None):
     return scores | dict(zip(names, np.moveaxis(average_precision(y_true, y_prob, weights), -1, 0)))
 
 # %% ../../nbs/lib/comparison.ipynb #b730e0fc
+FEW = 10  # movies of a genre below which a difference of its average precision proves nothing
+
 def paired_differences(first: Path,  # a run's folder
                        second: Path,  # another one's
                        part: str = "test",  # on which movies

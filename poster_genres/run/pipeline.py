@@ -13,7 +13,8 @@ import re
 import shutil
 import subprocess
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +33,6 @@ from ..scraping import check_overlap
 # %% ../../nbs/run/pipeline.ipynb #3f2b7638
 _IMPORTS = re.compile(r"^from (?:poster_genres|\.)[\w.]* import (?:\([^)]*\)|.*)\n?", re.M)  # from this package; nbdev rewrites them
 
-# %% ../../nbs/run/pipeline.ipynb #0a32d5df
 def check_in_step(folder: Path | None = None):  # the notebooks; default: those of the checkout or of the installed package
     "Raise `InputError` naming the first notebook whose exported cells are not what its module holds."
     package = Path(str(files("poster_genres")))
@@ -51,7 +51,6 @@ _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; 
     "evaluation": (30_000_000, 500, False),
 }
 
-# %% ../../nbs/run/pipeline.ipynb #cbff2665
 def _step_bytes(step, movies, parameters):
     "The bytes that the step takes at most, roughly: in the `run` folder and in the `cache`."
     fixed, each, cached = _SIZES.get(step, (4_000_000, 500, False))
@@ -85,17 +84,15 @@ def _must_run(step, run_dir, parameters):
     return not (executed and is_done(run_dir, step, notebook_parameters(step, run_dir, parameters)))
 
 # %% ../../nbs/run/pipeline.ipynb #63479394
-_PACKAGES = ("poster-genres", "numpy", "pandas", "pillow", "scikit-image", "keras", "tensorflow", "tensorflow-cpu", "papermill", "requests", "beautifulsoup4")
+_PACKAGES = ("poster-genres", "numpy", "pandas", "pyarrow", "pillow", "scikit-image", "scipy", "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert",
+             "papermill", "urllib3", "beautifulsoup4")
 
-# %% ../../nbs/run/pipeline.ipynb #74344524
 def versions() -> dict[str, str]:
     "Return the versions of Python, of the system and of the packages that matter."
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # of TensorFlow's two packages one is there
             found[name.removesuffix("-cpu")] = version(name)
-        except ModuleNotFoundError:  # of TensorFlow's two packages one is there
-            continue
     return found
 
 # %% ../../nbs/run/pipeline.ipynb #3d422f5d
@@ -110,7 +107,6 @@ def commit() -> str | None:
 _FILES = ("backbone_weights", "train_only")
 _PATHS = ("archive", "catalogue", "posters", "cache", *_FILES)
 
-# %% ../../nbs/run/pipeline.ipynb #bfabd4ff
 def _resolve(profile, out="", parameters=None, **options):
     "The run's folder, its profile and its checked parameters with absolute paths. Raises `InputError`."
     chosen, given = read_profile(profile), {name: value for name, value in options.items() if value}
@@ -210,7 +206,7 @@ def _run_step(step, run_dir, parameters, terminal):
         raise
     entry = update_run(run_dir, step, notebook=_notebook_fingerprint(step), error=None, notes=notes,
                        notebook_seconds=round(time.monotonic() - started, 1))["steps"][step]
-    terminal.end(f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out" + "".join(f"; {note}" for note in notes))
+    terminal.end("; ".join([f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out", *notes]))
     for remark in entry.get("remarks", []):
         terminal.line(f"  {remark}")
 
@@ -224,7 +220,6 @@ def _write_pages(after, run_dir, step, terminal):
             raise
         terminal.line(f"the report could not be written: {type(error).__name__}: {reason(error)}")
 
-# %% ../../nbs/run/pipeline.ipynb #7adcdfb1
 def _begin(plan):
     "Note in the record what runs, and with what. What `first` and the steps that follow from it did before no longer counts."
     parameters = {name: value for name, value in plan.parameters.items() if value != ""}

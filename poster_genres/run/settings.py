@@ -40,7 +40,6 @@ def bounds(entry: dict) -> tuple[float, float]:  # a parameter, as `step_paramet
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _TYPES = {"int": (int, "a whole number"), "float": (float, "a number"), "str": (str, "text"), "bool": (lambda text: _WORDS[text.lower()], "true or false")}
 
-# %% ../../nbs/run/settings.ipynb #5441d561
 def _checked(name, value, entry):
     "`value` as the declared type. Raises `InputError` when it is of another one, a wrong word, or a number out of bounds."
     read, expected = _TYPES[entry["type"]]
@@ -57,7 +56,6 @@ OPTIONS = {name: f"--{name}" for name in ("archive", "catalogue", "columns", "po
 RENAMED = {"generations": "distillation_rounds", "unfrozen": "trainable_fraction", ("augmentation", "mixed"): "mixup"}  # of earlier versions
 REMOVED = {"loss", "precision"}  # parameters of earlier versions whose other values were measured to bring nothing
 
-# %% ../../nbs/run/settings.ipynb #4d5e3665
 def _check_name(name, declared):
     "Raise `InputError` when no step has such a parameter, with what took its place or the nearest name."
     if name in OPTIONS:

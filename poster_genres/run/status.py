@@ -61,12 +61,10 @@ def _rows(run_dir, table, imdb_id):
     rows = read_table(run_dir / f"{table}.parquet", None if numbered else [("imdb_id", "=", imdb_id)])
     return list(rows[rows.imdb_id == imdb_id].itertuples())
 
-# %% ../../nbs/run/status.ipynb #2c1e722d
 def _downloaded(run_dir, imdb_id):
     rows = _rows(run_dir, "posters", imdb_id)
     return [f"failed, {row.reason}" if row.status != "ok" else f"{row.width} x {row.height} {row.mode}, {row.path}" for row in rows]
 
-# %% ../../nbs/run/status.ipynb #d0871307
 def _sampled(run_dir, imdb_id):
     told = [f"{row.part} part as {', '.join(row.genres)}, {row.repeats} times, weight {row.weight:.2f}"
             + (f", same picture as {row.group}" if row.group != imdb_id else "") for row in _rows(run_dir, "sample", imdb_id)]
@@ -77,11 +75,9 @@ def _opened(run_dir, imdb_id):
     reason = read_json(run_dir / "dataset/failed.json").get(imdb_id)
     return [f"failed, {reason}"] if reason else [f"row {row.Index}" for row in _rows(run_dir, "dataset/index", imdb_id)]
 
-# %% ../../nbs/run/status.ipynb #f57c72f3
 def _predicted(run_dir, imdb_id):
     return [f"{row.part} part, predicted {', '.join(row.predicted) or 'nothing'}" for row in _rows(run_dir, "evaluation/predictions", imdb_id)]
 
-# %% ../../nbs/run/status.ipynb #c826f118
 _TELL = {"download": _downloaded, "manipulation": _sampled, "preprocessing": _opened, "evaluation": _predicted}
 
 # %% ../../nbs/run/status.ipynb #ae8716dd
