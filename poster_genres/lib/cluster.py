@@ -69,8 +69,7 @@ def stamp(path: str | Path) -> str:  # a file
     except OSError:
         return ""
 
-def worker_problem(wanted: dict[str, str],  # `software` where the work is handed out
-                   stamps: dict[str, str]) -> str:  # of files that have to be there
+def worker_problem(wanted: dict[str, str], stamps: dict[str, str]) -> str:  # `software` where the work is handed out; of files that have to be there
     "What is wrong with this process as a worker; empty when it can do the work."
     for name, version in (wanted | dict.fromkeys(software().keys() - wanted.keys())).items():
         if (found := software().get(name)) != version:
@@ -93,10 +92,7 @@ def tokens(folders: Iterable[str | Path]):  # in which we may write
             path.unlink(missing_ok=True)
 
 # %% ../../nbs/lib/cluster.ipynb #25e1c004
-def within(seconds: float,  # how long it may take
-           call: Callable,  # what to call
-           *words,  # with these
-           **options):  # and these
+def within(seconds: float, call: Callable, *words, **options):  # how long it may take; what to call; its arguments; its options
     "What the call returns or raises; raises `TimeoutError` when it takes longer."
     future = Future()
     def run():
@@ -148,8 +144,7 @@ def connected(address: str):  # of a scheduler, such as tcp://127.0.0.1:8786
             within(10, client.close, timeout=5)
 
 # %% ../../nbs/lib/cluster.ipynb #bd417531
-def check_workers(client,  # of `connected`
-                  stamps: dict[str, str]):  # of files that workers must see
+def check_workers(client, stamps: dict[str, str]):  # of `connected`; of files that workers must see
     "Raise `InputError` naming the first worker that cannot do the work, or when there is none."
     try:
         answers = within(60, client.run, worker_problem, software(), stamps, on_error="return")
@@ -181,25 +176,19 @@ def _dashboard(client):
     return 
 
 # %% ../../nbs/lib/cluster.ipynb #74610761
-def checked(check: tuple,  # the arguments of `worker_problem`
-            work: Callable,  # what to do
-            *words):  # with these
+def checked(check: tuple, work: Callable, *words):  # the arguments of `worker_problem`; what to do; with what
     "Do the work, on a worker. Raises `InputError` when the worker cannot do it, before or after."
-    _check_here(check)
-    work(*words)
-    _check_here(check)
-
-def _check_here(check):
-    "Raise `InputError` when this worker cannot do the work."
-    if problem := worker_problem(*check):
-        raise InputError(f"worker {socket.gethostname()}, process {os.getpid()}, {problem}; then run the same command again")
+    for last in (False, True):
+        if problem := worker_problem(*check):
+            raise InputError(f"worker {socket.gethostname()}, process {os.getpid()}, {problem}; then run the same command again")
+        if not last:
+            work(*words)
 
 # %% ../../nbs/lib/cluster.ipynb #c0a1d2e6
 class WorkersLost(StepError):
     "Whoever did the work is gone; what was done is kept."
 
-    def __init__(self, what: str,  # what happened
-                 advice: str = ""):  # what else to do than calling again
+    def __init__(self, what: str, advice: str = ""):  # what happened; what else to do than calling again
         super().__init__(what)
         self.advice = advice
 
@@ -207,8 +196,7 @@ class WorkersLost(StepError):
 class Cluster:
     "The workers of a Dask cluster, to whom work is handed out."
 
-    def __init__(self, client,  # of `connected`
-                 stamps: dict[str, str]):  # of files that workers must see
+    def __init__(self, client, stamps: dict[str, str]):  # of `connected`; of files that workers must see
         self.client, self.check, self.patience = client, (software(), stamps), patience()
         self.ahead, self.asked = 2 * sum(client.nthreads().values()) + 1, time.monotonic()
 
@@ -227,19 +215,15 @@ class Cluster:
                 time.sleep(0.01)
             if (now := time.monotonic()) > self.asked + 5:
                 self.asked = now
-                if threads := _threads(self.client):
-                    self.ahead, manned = 2 * threads + 1, now
+                with suppress(Exception):  # the scheduler does not say
+                    if threads := sum(within(10, self.client.nthreads).values()):
+                        self.ahead, manned = 2 * threads + 1, now
             _check_waiting(self, future, now - started, now - manned)
         _raise_if_failed(future)
 
 # %% ../../nbs/lib/cluster.ipynb #79c27848
 ALONE = 60  # seconds that a run waits for workers when there are none
 
-def _threads(client):
-    "How many threads there are to do the work, 0 when the scheduler does not say."
-    with suppress(Exception):
-        return sum(within(10, client.nthreads).values())
-    return 0
 
 def _check_waiting(cluster, future, waited, alone):
     "Raise `WorkersLost` when a shard takes too long, or when no worker has been there for a while."

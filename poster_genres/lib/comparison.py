@@ -16,8 +16,7 @@ from .metrics import (LOWER_IS_BETTER, any_at_k, average_precision, basic_interv
 from .runs import read_json, read_table
 
 # %% ../../nbs/lib/comparison.ipynb #4423ac50
-def read_answers(run_dir: Path,  # the run's folder
-                 part: str = "test") -> pd.DataFrame:  # which movies
+def read_answers(run_dir: Path, part: str = "test") -> pd.DataFrame:  # the run's folder; which movies
     "By imdb_id: the movie's genres, the genres predicted, and a probability for each genre (by name)."
     table = read_table(Path(run_dir, "evaluation", "predictions.parquet"))
     table = table[table.part == part].drop_duplicates("imdb_id").set_index("imdb_id")

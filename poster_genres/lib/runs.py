@@ -71,8 +71,7 @@ def printable(text: str,  # what is to be shown in a terminal
 
 # %% ../../nbs/lib/runs.ipynb #1e3af16b
 @contextmanager
-def expect_error(kind: type = PosterGenresError,  # the class that must be raised
-                 *words: str):  # what its message must contain
+def expect_error(kind: type = PosterGenresError, *words: str):  # the class that must be raised; what its message must contain
     "A block that must raise an error of `kind` whose message contains all `words`; anything else is an `AssertionError`."
     try:
         yield
@@ -83,9 +82,7 @@ def expect_error(kind: type = PosterGenresError,  # the class that must be raise
         raise AssertionError(f"no {kind.__name__} was raised")
 
 # %% ../../nbs/lib/runs.ipynb #f51d5647
-def check_choice(name: str,  # the parameter's name
-                 value: str,  # what it was given
-                 choices: tuple[str, ...]) -> str:  # what it may be
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:  # the parameter's name; what it was given; what it may be
     "Return `value` when it is one of `choices`. Raises `InputError` that names the nearest one."
     if value in choices:
         return value
@@ -131,8 +128,7 @@ def disk_errors(folder: str | Path):  # where the block writes, for the message
         raise InputError(f"cannot write to {folder}: {os.strerror(error.errno)}; make room, or choose another folder") from None
 
 # %% ../../nbs/lib/runs.ipynb #4231aded
-def write_json(path: str | Path,  # the file to write
-               value) -> Path:  # anything that JSON can hold
+def write_json(path: str | Path, value) -> Path:  # the file to write; anything that JSON can hold
     "Write `value` to `path` atomically. A character that UTF-8 lacks (half of a surrogate pair) is written as JSON's escape."
     with atomic_path(path) as temporary:
         temporary.write_bytes(f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
@@ -193,7 +189,6 @@ def _imported(module):
         waiting -= found
     return found
 
-# %% ../../nbs/lib/runs.ipynb #bf01c43b
 def source_fingerprint(module: str) -> str:  # a module of this package, such as "scraping" or "lib.client"
     "Return the fingerprint of the source of `module` and of what it imports from this package."
     return hashlib.sha256("".join(map(_source, sorted(_imported(module)))).encode()).hexdigest()
@@ -305,7 +300,6 @@ class StepFiles(NamedTuple):
     inputs_by_reading: dict[str, tuple[str, ...]] = {}  # more inputs, by the run's parameter `reading`
     reading: str = ""  # the step is part of a run only when its parameter `reading` has this value
 
-# %% ../../nbs/lib/runs.ipynb #492fe318
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
 _TITLES = ("movies.parquet", "sample.parquet")
 STEPS = {
@@ -321,13 +315,11 @@ STEPS = {
 }
 
 # %% ../../nbs/lib/runs.ipynb #236f777f
-def is_part(name: str,  # the step, one of `STEPS`
-            parameters: dict) -> bool:  # the run's
+def is_part(name: str, parameters: dict) -> bool:  # the step, one of `STEPS`; the run's
     "Return whether a run with these parameters does the step: one that reads posters only when it is asked for."
     return STEPS[name].reading in ("", parameters.get("reading", "none"))
 
-def inputs_of(name: str,  # the step, one of `STEPS`
-              parameters: dict) -> tuple[str, ...]:  # the step's
+def inputs_of(name: str, parameters: dict) -> tuple[str, ...]:  # the step, one of `STEPS`; the step's
     "Return what the step reads, as paths inside the run folder."
     return STEPS[name].inputs + STEPS[name].inputs_by_reading.get(str(parameters.get("reading")), ())
 
@@ -406,8 +398,7 @@ def made_from(run_dir: str | Path,  # the run's folder
     return {"inputs": inputs, "parameters": parameters, "source": source_fingerprint(name)}
 
 # %% ../../nbs/lib/runs.ipynb #baf2835a
-def is_intact(run_dir: str | Path,  # the run's folder
-              name: str) -> bool:  # the step, one of `STEPS`
+def is_intact(run_dir: str | Path, name: str) -> bool:  # the run's folder; the step, one of `STEPS`
     "Return whether the step is done, and the files of the run that it read and wrote are still those in its record."
     entry = read_run(run_dir)["steps"].get(name, {})
     if entry.get("state") != "done":
@@ -416,7 +407,6 @@ def is_intact(run_dir: str | Path,  # the run's folder
     files = {path: made.get("inputs", {}).get(path) for path in inputs_of(name, made.get("parameters") or {})} | entry.get("outputs", {})
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
-# %% ../../nbs/lib/runs.ipynb #d039fcbf
 def is_done(run_dir: str | Path,  # the run's folder
             name: str,  # the step, one of `STEPS`
             parameters: dict) -> bool:  # the parameters it would have now; those that its record does not know are ignored
@@ -434,7 +424,6 @@ def _is_locked(run_dir):
     except (InputError, OSError) as error:  # OSError: a folder in which we may not write
         return isinstance(error, InputError)
 
-# %% ../../nbs/lib/runs.ipynb #c3ddf3b0
 def run_states(run_dir: str | Path) -> tuple[str, dict[str, str]]:  # the run's folder
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
@@ -449,8 +438,7 @@ def run_states(run_dir: str | Path) -> tuple[str, dict[str, str]]:  # the run's 
     return "interrupted" if dead else "stopped" if stopped else record["state"], states
 
 # %% ../../nbs/lib/runs.ipynb #3376af65
-def step(name: str,  # one of `STEPS`
-         beside: tuple[str, ...] = ()):  # parameters that do not change the result
+def step(name: str, beside: tuple[str, ...] = ()):  # one of `STEPS`; parameters that do not change the result
     "A decorator that makes `f(run_dir, ...) -> counts` a step: done once, done again when what it is made from changed."
     def decorate(function):
         @functools.wraps(function)

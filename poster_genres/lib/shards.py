@@ -38,8 +38,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:  # what `save_arrays` wrot
         return dict(arrays)
 
 # %% ../../nbs/lib/shards.ipynb #05eb5205
-def save_json(path: Path,  # the file to write
-              value):  # anything that JSON can hold
+def save_json(path: Path, value):  # the file to write; anything that JSON can hold
     "Write the value to one file."
     path.write_text(json.dumps(value), encoding="utf-8")
 
@@ -90,10 +89,7 @@ class Processes(ProcessPoolExecutor):
         future.result()
 
 # %% ../../nbs/lib/shards.ipynb #976b3700
-def by_name(module: str,  # of this package, such as download
-            name: str,  # of a function in it
-            *words,  # what it is called with
-            **options):  # and these
+def by_name(module: str, name: str, *words, **options):  # of this package, such as download; a function in it; its arguments; its options
     "What the function returns, imported where this runs."
     return getattr(import_module(f"poster_genres.{module}"), name)(*words, **options)
 

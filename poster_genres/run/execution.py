@@ -87,8 +87,7 @@ def execute_notebook(source: Path,  # the notebook to run
     scratch = target.parent / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     scratch.mkdir(parents=True)
-    # this environment's kernel, whatever a user has installed elsewhere under the same name
-    os.environ.update(JUPYTER_PATH=os.path.join(sys.prefix, "share", "jupyter"), JUPYTER_RUNTIME_DIR=str(scratch))
+    os.environ.update(JUPYTER_PATH=os.path.join(sys.prefix, "share", "jupyter"), JUPYTER_RUNTIME_DIR=str(scratch))  # this environment's own kernel
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     notebook = parameterize_notebook(without_tests(load_notebook_node(str(source))), parameters, kernel_name="python3", language="python")
     manager = NotebookExecutionManager(notebook, output_path=str(target), progress_bar=False)
@@ -96,19 +95,18 @@ def execute_notebook(source: Path,  # the notebook to run
     client.listener, client.notes, client.step_done = listener, [], False
     try:
         manager.notebook_start()
-        try:
-            client.execute(stderr=subprocess.DEVNULL, cwd=str(source.parent), env=_kernel_environment(scratch) | (environment or {}))
-        finally:
-            manager.notebook_complete()
-        raise_for_execution_errors(manager.nb, str(target))
-    except PapermillExecutionError as error:
-        raise _in_our_words(error, source.stem, target) from None
+        client.execute(stderr=subprocess.DEVNULL, cwd=str(source.parent), env=_kernel_environment(scratch) | (environment or {}))
     except RuntimeError as error:  # nbclient's DeadKernelError
         if not client.step_done:
             raise StepError(f"{source.stem}: the kernel died, perhaps for want of memory ({error}); the notebook so far is in {target}") from None
         client.notes.append("the kernel died when the step's work was done; the rest of the notebook is missing")
     finally:
+        manager.notebook_complete()
         shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        raise_for_execution_errors(manager.nb, str(target))
+    except PapermillExecutionError as error:
+        raise _in_our_words(error, source.stem, target) from None
     return client.notes
 
 # %% ../../nbs/run/execution.ipynb #efef2392

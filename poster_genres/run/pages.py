@@ -30,14 +30,11 @@ def figure(value: float | None,  # a number; anything else becomes a dash
     "Return the number as text."
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
-def interval_text(score: dict,  # with low and high, where they are known
-                  digits: int = 3,  # behind the point
-                  between: str = " to ") -> str:  # the ends
+def interval_text(score: dict, digits: int = 3, between: str = " to ") -> str:  # with low and high, where they are known; behind the point; between the ends
     "Return the score's interval as text."
     return "–" if score.get("low") is None else f"{figure(score['low'], digits)}{between}{figure(score.get('high'), digits)}"
 
-def percent(share: float | None,  # such as a skill
-            signed: bool = False) -> str:  # whether a plus sign is written
+def percent(share: float | None, signed: bool = False) -> str:  # such as a skill; whether a plus sign is written
     "Return the share in percent as text; in words where it is below the floor by more than the whole way to the best score."
     return "–" if share is None else "far below the floor" if share < -1 else f"{share:+.0%}" if signed else f"{share:.0%}"
 

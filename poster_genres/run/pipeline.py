@@ -48,9 +48,9 @@ def check_in_step(folder: Path | None = None):  # the notebooks; default: those 
 # %% ../../nbs/run/pipeline.ipynb #38aa58bf
 _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; whether the latter lie in the cache
     "scraping": (2_000_000, 8_000, True), "download": (4_000_000, 16_000, True), "reading": (4_000_000, 4_000, True), "cnn": (80_000_000, 0, False),
-    "evaluation": (30_000_000, 500, False),
-}
+    "evaluation": (30_000_000, 500, False)}
 
+# %% ../../nbs/run/pipeline.ipynb #cbff2665
 def _step_bytes(step, movies, parameters):
     "The bytes that the step takes at most, roughly: in the `run` folder and in the `cache`."
     fixed, each, cached = _SIZES.get(step, (4_000_000, 500, False))
@@ -220,18 +220,19 @@ def _write_pages(after, run_dir, step, terminal):
             raise
         terminal.line(f"the report could not be written: {type(error).__name__}: {reason(error)}")
 
-def _begin(plan):
+# %% ../../nbs/run/pipeline.ipynb #7adcdfb1
+def _begin(plan, cluster):
     "Note in the record what runs, and with what. What `first` and the steps that follow from it did before no longer counts."
     parameters = {name: value for name, value in plan.parameters.items() if value != ""}
     again = {row["step"] for row in plan.rows if row["does"] == "run"} if plan.first else ()
     update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
-               seed=parameters.get("seed", 0), steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
+               cluster=cluster, seed=parameters.get("seed", 0),
+               steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
 
 # %% ../../nbs/run/pipeline.ipynb #24679933
 def _run_steps(plan, after, cluster):
     "Execute the steps of the plan, on the cluster where there is one; the chain's lock is held."
-    _begin(plan)
-    update_run(plan.run_dir, cluster=cluster)
+    _begin(plan, cluster)
     terminal = Terminal({row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"})
     try:
         if cluster:
@@ -249,8 +250,7 @@ def _run_steps(plan, after, cluster):
         terminal.bar.close()
 
 # %% ../../nbs/run/pipeline.ipynb #cfd5de38
-def run_chain(plan: Plan,  # what to do
-              after=lambda run_dir, step: None) -> Path:  # called after each step, and at the end with step None
+def run_chain(plan: Plan, after=lambda run_dir, step: None) -> Path:  # what to do; called after each step, and at the end with step None
     "Run every step that has to run, and return the run's folder. Raises a `PosterGenresError` at the first failure."
     with disk_errors(plan.run_dir), locked(plan.run_dir):
         cluster = check_cluster([plan.run_dir, Path(plan.parameters.get("cache") or plan.run_dir.parent / "cache")])

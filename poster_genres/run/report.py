@@ -213,9 +213,7 @@ def _cards(records, part):
     return [card for card in cards if card[2]]
 
 # %% ../../nbs/run/report.ipynb #9ab5c7c8
-def compared_pairs(run_dirs: list,  # two or more run folders
-                   names: list[str],  # their names
-                   part: str) -> list[dict]:  # on which movies, such as test
+def compared_pairs(run_dirs: list, names: list[str], part: str) -> list[dict]:  # two or more run folders; their names; on which movies, such as test
     "Return the paired differences of every run from the first, where both have predictions: first, second, movies, rows of scores and of genres."
     pairs = []
     for name, run_dir in zip(names[1:], run_dirs[1:]):

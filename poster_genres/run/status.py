@@ -61,6 +61,7 @@ def _rows(run_dir, table, imdb_id):
     rows = read_table(run_dir / f"{table}.parquet", None if numbered else [("imdb_id", "=", imdb_id)])
     return list(rows[rows.imdb_id == imdb_id].itertuples())
 
+# %% ../../nbs/run/status.ipynb #2c1e722d
 def _downloaded(run_dir, imdb_id):
     rows = _rows(run_dir, "posters", imdb_id)
     return [f"failed, {row.reason}" if row.status != "ok" else f"{row.width} x {row.height} {row.mode}, {row.path}" for row in rows]
@@ -81,8 +82,7 @@ def _predicted(run_dir, imdb_id):
 _TELL = {"download": _downloaded, "manipulation": _sampled, "preprocessing": _opened, "evaluation": _predicted}
 
 # %% ../../nbs/run/status.ipynb #ae8716dd
-def movie_history(run_dir: str | Path,  # the run's folder
-                  imdb_id: str) -> dict[str, str]:  # the movie, in any spelling of its id
+def movie_history(run_dir: str | Path, imdb_id: str) -> dict[str, str]:  # the run's folder; the movie, in any spelling of its id
     "Return what happened to the movie in each step that is done. Raises `InputError` when the catalogue does not hold it."
     try:
         wanted = normalise_id(imdb_id)
