@@ -136,12 +136,10 @@ def _made_from(movies, seed):
     made = {name: fingerprint(str(resources.files("poster_genres").joinpath("demo", name))) for name in ("posters.py", "archive.py")}
     return {"movies": movies, "seed": seed, "drawn": True} | made | {name: metadata.version(name) for name in ("pillow", "fonticon-materialdesignicons7")}
 
-# %% ../../nbs/demo/archive.ipynb #e6c86857
 def _made(folder):
     "What the archive in the folder is made from, as its file says; None without one."
     return read_json(folder / "studio.json") if (folder / "studio.json").is_file() else None
 
-# %% ../../nbs/demo/archive.ipynb #1f2e3da6
 def _is_drawn(folder, wanted):
     "Whether this very archive is there, to its last poster. Raises `InputError` when anything is there that its drawing would change."
     if made := _made(folder):

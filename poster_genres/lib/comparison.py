@@ -23,7 +23,6 @@ def read_answers(run_dir: Path, part: str = "test") -> pd.DataFrame:  # the run'
     names = read_json(Path(run_dir, "dataset", "genres.json"))
     return table.assign(probabilities=[dict(zip(names, values)) for values in table.probabilities])
 
-# %% ../../nbs/lib/comparison.ipynb #f7c8ba0e
 def _arrays(answers, names):
     "The truth, the probabilities and the predicted genres, each movies x genres."
     holds = lambda column: np.array([[name in genres for name in names] for genres in answers[column]], float).reshape(-1, len(names))

@@ -50,7 +50,6 @@ class PosterGenresError(Exception):
     def __init__(self, message):  # what was wrong, where, what was expected, what to do; folded into one line
         super().__init__(" ".join(str(message).split()))
 
-# %% ../../nbs/lib/runs.ipynb #94fdfec9
 class StepError(PosterGenresError):
     "A step could not finish its work."
 
@@ -141,7 +140,6 @@ def reason(error: Exception) -> str:  # what a library raised
     "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
-# %% ../../nbs/lib/runs.ipynb #55752461
 def read_json(path: str | Path):  # the file to read
     "Read the value in the JSON file at `path`. Raises `InputError` when it is missing or is no JSON."
     try:
@@ -160,7 +158,6 @@ def files_below(folder: str | Path) -> Iterator[Path]:  # such as an archive's
         below[:] = sorted(name for name in below if name != "cache" and not name.startswith((".", "__MACOSX")) and not Path(here, name, "run.json").exists())
         yield from (Path(here, name) for name in sorted(names))
 
-# %% ../../nbs/lib/runs.ipynb #01fd95a7
 def fingerprint(path: str | Path) -> str:  # a file or a folder; a missing one has the fingerprint "missing"
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)

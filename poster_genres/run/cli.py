@@ -108,7 +108,6 @@ def _plan(words):
     where = {name: getattr(words, name) for name in ("archive", "catalogue", "columns", "posters", "cache")}
     return pipeline.prepare(words.profile, words.out, dict(words.parameters), words.first, words.last, **where)
 
-# %% ../../nbs/run/cli.ipynb #bae4c3e5
 def dry_run(words: argparse.Namespace) -> str:  # the options of `run`
     "Return what the run would do, a line a step, with its time where it is known and its disk space."
     plan = _plan(words)

@@ -73,7 +73,6 @@ def render(template: str,  # a file of `nbs/templates`
     page = _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
     return Markup(re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "\ufffd", page))  # control characters are no part of HTML
 
-# %% ../../nbs/run/pages.ipynb #7803ee32
 def frame(title: str,  # the page's title
           body: Markup,  # its content
           name: str,  # what the pages are about, such as the run's name
