@@ -80,8 +80,9 @@ def parameter_rows(thing):
         return []
     known = {name: about for name, about in known.items() if name not in ("self", "return") and isinstance(about, dict)}
     comments = [about.get("docment") or "" for about in known.values()]
-    if comments and comments[-1].count("; ") == len(comments) - 1:  # a comment behind a signature of one line tells of all parameters, in their order
-        comments = comments[-1].split("; ")
+    said = [comment for comment in comments if comment]
+    if len(said) == 1 and said[0].count("; ") == len(comments) - 1:  # a comment behind a signature of one line tells of all parameters, in their order
+        comments = said[0].split("; ")
     rows = []
     for (name, about), comment in zip(known.items(), comments):
         kind = about.get("anno", empty)

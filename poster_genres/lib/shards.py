@@ -152,6 +152,7 @@ def _until_seen(path, seconds=60):
         os.scandir(path.parent).close()
         time.sleep(0.05)
 
+# %% ../../nbs/lib/shards.ipynb #4104433c
 def _result(function, shard, path, save, load):
     "The result of a shard from its file, which is made here when no worker has made it or when it is damaged."
     try:
