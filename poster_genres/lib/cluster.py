@@ -249,9 +249,7 @@ def _raise_if_failed(future):
 
 # %% ../../nbs/lib/cluster.ipynb #d7405740
 @contextmanager
-def cluster_workers(address: str,  # of the scheduler
-                    folders: Iterable[str | Path] = (),  # that the workers write to
-                    read: Iterable[str | Path] = ()):  # files that they read, some of them
+def cluster_workers(address: str, folders: Iterable = (), read: Iterable = ()):  # the scheduler's; that workers write to; some files that they read
     "A block with a `Cluster` whose workers can do the work. Raises `InputError` when one cannot."
     with connected(address) as client, tokens(folders) as stamps:
         stamps = stamps | {str(path): stamp(path) for path in read if stamp(path)}

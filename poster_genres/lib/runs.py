@@ -62,8 +62,7 @@ class RefusedError(PosterGenresError):
     exit_status = 3
 
 # %% ../../nbs/lib/runs.ipynb #24ff70ed
-def printable(text: str,  # what is to be shown in a terminal
-              encoding: str | None = "utf-8") -> str:  # of the terminal; None: UTF-8
+def printable(text: str, encoding: str | None = "utf-8") -> str:  # what is to be shown in a terminal; its encoding, None: UTF-8
     "Return `text` with control characters, changes of direction, and characters that the encoding lacks as escapes."
     escaped = re.sub(r"[^\S\n\t \xa0]|[\0-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
     return escaped.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
@@ -216,8 +215,7 @@ TABLES = {name: _schema(columns) for name, columns in {
 DEFAULTS = {"weight": 1.0, "original_title": None}  # columns that may be left out when a table is written, and what they hold then
 
 # %% ../../nbs/lib/runs.ipynb #c1495561
-def write_table(table: pd.DataFrame,  # columns that the schema does not know are left out
-                path: str | Path) -> Path:  # `<name>.parquet`, where `name` is one of `TABLES`
+def write_table(table: pd.DataFrame, path: str | Path) -> Path:  # columns that the schema does not know are left out; NAME.parquet, of `TABLES`
     "Write `table` to `path` atomically. Raises `StepError` naming a column that is missing or of a wrong type."
     table = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table})
     try:
@@ -354,9 +352,7 @@ def read_run(run_dir: str | Path) -> dict:  # the run's folder
     return empty
 
 # %% ../../nbs/lib/runs.ipynb #1456b651
-def update_run(run_dir: str | Path,  # the run's folder
-               step: str | None = None,  # the step whose entry changes; None for the run itself
-               **changes) -> dict:  # what to set
+def update_run(run_dir: str | Path, step: str | None = None, **changes) -> dict:  # the run's folder; the step, None: the run itself; what to set
     "Make `changes` to the record of the run, or to its entry for `step`; save and return the record."
     record = read_run(run_dir)
     (record["steps"].setdefault(step, {}) if step else record).update(changes)
@@ -365,9 +361,7 @@ def update_run(run_dir: str | Path,  # the run's folder
 
 # %% ../../nbs/lib/runs.ipynb #70f009fa
 @contextmanager
-def locked(run_dir: str | Path,  # the run's folder
-           who: str = "run",  # what is locked: the whole run, or one step's work
-           patience: float = 0):  # seconds to wait for another holder, for example one that is just dying
+def locked(run_dir: str | Path, who: str = "run", patience: float = 0):  # the run's folder; the run, or one step; seconds to wait for another holder
     "A block that only one process at a time may be in. Raises `InputError` when another one stays in it."
     Path(run_dir).mkdir(parents=True, exist_ok=True)
     try:
@@ -386,9 +380,7 @@ def peak_memory_mb() -> float:
     return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / 1e6
 
 # %% ../../nbs/lib/runs.ipynb #af21a6cf
-def made_from(run_dir: str | Path,  # the run's folder
-              name: str,  # the step, one of `STEPS`
-              parameters: dict) -> dict:  # the step's effective parameters
+def made_from(run_dir: str | Path, name: str, parameters: dict) -> dict:  # the run's folder; one of `STEPS`; the step's effective parameters
     "What the step's result depends on: the fingerprints of its inputs and of its source, and its parameters."
     inputs = {path: fingerprint(Path(run_dir, path)) for path in inputs_of(name, parameters)}
     inputs |= {one: fingerprint(parameters[one]) for one in STEPS[name].path_parameters if parameters.get(one)}

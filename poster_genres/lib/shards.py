@@ -26,8 +26,7 @@ from .cluster import WorkersLost, cluster_workers, scheduler_address
 from .runs import UNREADABLE, StepError, atomic_path, progress
 
 # %% ../../nbs/lib/shards.ipynb #c4efc9cc
-def save_arrays(path: Path,  # the file to write
-                arrays: dict[str, np.ndarray]):  # by name; numbers, booleans or texts
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]):  # the file to write; by name: numbers, booleans or texts
     "Write the arrays to one file."
     with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -63,9 +62,7 @@ def _make(function, shard, path, save):
             save(temporary, function(shard))
 
 # %% ../../nbs/lib/shards.ipynb #23b1ef9a
-def worker_count(workers: int,  # what was asked for; 0: choose
-                 items: int,  # how many there are
-                 enough: int = 1000) -> int:  # items that are worth a process
+def worker_count(workers: int, items: int, enough: int = 1000) -> int:  # how many are wanted, 0: choose; how many items; items worth a process
     "How many processes to start; 0: none, the work is done in this one."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = min(workers or min(cores, items // enough), items)

@@ -25,8 +25,7 @@ from PIL import Image
 from ..lib.runs import notebooks_folder
 
 # %% ../../nbs/run/pages.ipynb #79a8944f
-def figure(value: float | None,  # a number; anything else becomes a dash
-           digits: int = 3) -> str:  # behind the point
+def figure(value: float | None, digits: int = 3) -> str:  # a number, anything else becomes a dash; how many behind the point
     "Return the number as text."
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
@@ -67,8 +66,7 @@ def _templates():
     return templates
 
 # %% ../../nbs/run/pages.ipynb #f9d261d8
-def render(template: str,  # a file of `nbs/templates`
-           **values) -> Markup:  # what is put in; escaped, unless it is `Markup`
+def render(template: str, **values) -> Markup:  # a file of `nbs/templates`; what is put in, escaped unless it is `Markup`
     "Return the template with the values in their places."
     page = _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
     return Markup(re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "\ufffd", page))  # control characters are no part of HTML

@@ -155,8 +155,7 @@ def _write_page(path, body, run_dir, title, name, links):
     return path
 
 # %% ../../nbs/run/report.ipynb #31737de4
-def write_report(run_dir: str | Path,  # the run's folder
-                 step: str | None = None) -> Path:  # only this step's page and the front page; None for all
+def write_report(run_dir: str | Path, step: str | None = None) -> Path:  # the run's folder; only this step's page and the front page, None: all
     "Write the pages of the steps that were executed, and return the path of the front page."
     run_dir = Path(run_dir)
     record, name, folder = read_run(run_dir), run_dir.absolute().name, run_dir / "report"
@@ -225,8 +224,7 @@ def compared_pairs(run_dirs: list, names: list[str], part: str) -> list[dict]:  
     return pairs
 
 # %% ../../nbs/run/report.ipynb #5f469865
-def write_comparison(run_dirs: list,  # two or more run folders
-                     path: str | Path) -> Path:  # the page to write; a table goes beside it as .csv
+def write_comparison(run_dirs: list, path: str | Path) -> Path:  # two or more run folders; the page to write, a table goes beside it as .csv
     "Write a page that shows what differs between the runs: parameters, scores, and whether the difference is significant. Return its path."
     records, (parameters, scores), path = read_runs(run_dirs), compare_runs(run_dirs), Path(path)
     names = list(records)

@@ -81,9 +81,7 @@ def check_parameters(given: dict) -> dict:  # names and values, as they were typ
     return values
 
 # %% ../../nbs/run/settings.ipynb #d923e16e
-def notebook_parameters(step: str,  # one of `STEPS`
-                        run_dir: Path,  # the run's folder
-                        parameters: dict) -> dict:  # the run's parameters, `archive` and `catalogue` among them
+def notebook_parameters(step: str, run_dir: Path, parameters: dict) -> dict:  # one of `STEPS`; the run's folder; the run's parameters
     "Return the parameters that the step's notebook gets: the run's own where it declares them, and its defaults."
     given = {"run_dir": str(run_dir)} | parameters
     return {name: given[name] if name in given else yaml.safe_load(str(entry["default"])) for name, entry in step_parameters(step).items()}
