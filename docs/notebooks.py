@@ -78,14 +78,17 @@ def parameter_rows(thing):
         known = docments(thing, full=True, returns=False)
     except (ValueError, TypeError):
         return []
+    known = {name: about for name, about in known.items() if name not in ("self", "return") and isinstance(about, dict)}
+    comments = [about.get("docment") or "" for about in known.values()]
+    said = [comment for comment in comments if comment]
+    if len(said) == 1 and said[0].count("; ") == len(comments) - 1:  # a comment behind a signature of one line tells of all parameters, in their order
+        comments = said[0].split("; ")
     rows = []
-    for name, about in known.items():
-        if name in ("self", "return") or not isinstance(about, dict):
-            continue
+    for (name, about), comment in zip(known.items(), comments):
         kind = about.get("anno", empty)
         kind = "" if kind is empty else getattr(kind, "__name__", str(kind)) if "[" not in str(kind) and "|" not in str(kind) else str(kind)
         default = "" if about.get("default", empty) is empty else f"`{about['default']!r}`"
-        words = (about.get("docment") or "").replace("|", "\\|").replace("\n", " ")
+        words = comment.replace("|", "\\|").replace("\n", " ")
         rows.append(f"| `{name}` | {kind.replace('|', chr(92) + '|')} | {default.replace('|', chr(92) + '|')} | {words} |")
     return ["| parameter | type | default | what it is |", "|---|---|---|---|", *rows] if rows else []
 

@@ -29,7 +29,6 @@ from ..lib.runs import (InputError, StepError, atomic_path, check_number, finger
 _DEFECTS = {"truncated": 500, "empty": 500, "html": 500, "grey": 150, "cmyk": 300, "same": 200, "near": 200,
             "repeated id": 150, "no genre": 40, "dropped genre": 40, "malformed": 300, "no id": 300, "no poster": 8}
 
-
 def defect_counts(movies: int) -> dict[str, int]:  # the number of movies with a poster
     "How many of each defect an archive of that many movies has."
     return {name: -(-movies // one_in) if movies >= 40 else 0 for name, one_in in _DEFECTS.items()}
@@ -61,7 +60,6 @@ def plan_archive(movies: int, seed: int = 0) -> tuple[list[SyntheticMovie], dict
 COLUMNS = ("adult belongs_to_collection budget genres homepage id imdb_id original_language original_title overview popularity "
            "poster_path production_companies production_countries release_date revenue runtime spoken_languages status tagline "
            "title video vote_average vote_count").split()
-
 
 def _genre_list(names):
     "Genres as the catalogue writes them: the text of a Python list."
@@ -138,12 +136,10 @@ def _made_from(movies, seed):
     made = {name: fingerprint(str(resources.files("poster_genres").joinpath("demo", name))) for name in ("posters.py", "archive.py")}
     return {"movies": movies, "seed": seed, "drawn": True} | made | {name: metadata.version(name) for name in ("pillow", "fonticon-materialdesignicons7")}
 
-# %% ../../nbs/demo/archive.ipynb #e6c86857
 def _made(folder):
     "What the archive in the folder is made from, as its file says; None without one."
     return read_json(folder / "studio.json") if (folder / "studio.json").is_file() else None
 
-# %% ../../nbs/demo/archive.ipynb #1f2e3da6
 def _is_drawn(folder, wanted):
     "Whether this very archive is there, to its last poster. Raises `InputError` when anything is there that its drawing would change."
     if made := _made(folder):

@@ -16,25 +16,18 @@ from .metrics import (LOWER_IS_BETTER, any_at_k, average_precision, basic_interv
 from .runs import read_json, read_table
 
 # %% ../../nbs/lib/comparison.ipynb #4423ac50
-def read_answers(
-    run_dir: Path,  # the run's folder
-    part: str = "test",  # which movies
-) -> pd.DataFrame:
+def read_answers(run_dir: Path, part: str = "test") -> pd.DataFrame:  # the run's folder; which movies
     "By imdb_id: the movie's genres, the genres predicted, and a probability for each genre (by name)."
     table = read_table(Path(run_dir, "evaluation", "predictions.parquet"))
     table = table[table.part == part].drop_duplicates("imdb_id").set_index("imdb_id")
     names = read_json(Path(run_dir, "dataset", "genres.json"))
     return table.assign(probabilities=[dict(zip(names, values)) for values in table.probabilities])
 
-# %% ../../nbs/lib/comparison.ipynb #f7c8ba0e
 def _arrays(answers, names):
     "The truth, the probabilities and the predicted genres, each movies x genres."
     holds = lambda column: np.array([[name in genres for name in names] for genres in answers[column]], float).reshape(-1, len(names))
     y_prob = np.array([[row.get(name, 0.0) for name in names] for row in answers.probabilities], float).reshape(-1, len(names))
     return holds("genres"), y_prob, holds("predicted")
-
-# %% ../../nbs/lib/comparison.ipynb #690f03b8
-FEW = 10  # movies of a genre below which a difference of its average precision proves nothing
 
 # %% ../../nbs/lib/comparison.ipynb #2bb7d575
 def _scores_of(y_true, y_prob, y_pred, names, weights=None):
@@ -45,13 +38,13 @@ def _scores_of(y_true, y_prob, y_pred, names, weights=None):
     return scores | dict(zip(names, np.moveaxis(average_precision(y_true, y_prob, weights), -1, 0)))
 
 # %% ../../nbs/lib/comparison.ipynb #b730e0fc
-def paired_differences(
-    first: Path,  # a run's folder
-    second: Path,  # another one's
-    part: str = "test",  # on which movies
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the draws
-) -> pd.DataFrame:
+FEW = 10  # movies of a genre below which a difference of its average precision proves nothing
+
+def paired_differences(first: Path,  # a run's folder
+                       second: Path,  # another one's
+                       part: str = "test",  # on which movies
+                       resamples: int = 1000,  # of the bootstrap
+                       seed: int = 0) -> pd.DataFrame:  # of the draws
     "Return a row for each score and each genre: movies, first, second, difference, low, high, verdict. Empty without common movies."
     one, two = read_answers(first, part), read_answers(second, part)
     if not len(common := one.index.intersection(two.index)):

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'files_below', 'fingerprint', 'imported_modules', 'source_fingerprint', 'write_table',
-           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
-           'is_part', 'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact',
-           'is_done', 'run_states', 'step']
+           'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
+           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
+           'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
+           'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -23,6 +23,7 @@ import re
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -49,35 +50,26 @@ class PosterGenresError(Exception):
     def __init__(self, message):  # what was wrong, where, what was expected, what to do; folded into one line
         super().__init__(" ".join(str(message).split()))
 
-# %% ../../nbs/lib/runs.ipynb #94fdfec9
 class StepError(PosterGenresError):
     "A step could not finish its work."
 
-# %% ../../nbs/lib/runs.ipynb #57850188
 class InputError(PosterGenresError):
     "The command, a parameter or an input as a whole is wrong, and nothing was started."
     exit_status = 2
 
-# %% ../../nbs/lib/runs.ipynb #86d404b7
 class RefusedError(PosterGenresError):
     "A site does not want to be asked: the step stops there and keeps what it has."
     exit_status = 3
 
 # %% ../../nbs/lib/runs.ipynb #24ff70ed
-def printable(
-    text: str,  # what is to be shown in a terminal
-    encoding: str | None = "utf-8",  # of the terminal; None: UTF-8
-) -> str:
+def printable(text: str, encoding: str | None = "utf-8") -> str:  # what is to be shown in a terminal; its encoding, None: UTF-8
     "Return `text` with control characters, changes of direction, and characters that the encoding lacks as escapes."
     escaped = re.sub(r"[^\S\n\t \xa0]|[\0-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
     return escaped.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 # %% ../../nbs/lib/runs.ipynb #1e3af16b
 @contextmanager
-def expect_error(
-    kind: type = PosterGenresError,  # the class that must be raised
-    *words: str,  # what its message must contain
-):
+def expect_error(kind: type = PosterGenresError, *words: str):  # the class that must be raised; what its message must contain
     "A block that must raise an error of `kind` whose message contains all `words`; anything else is an `AssertionError`."
     try:
         yield
@@ -88,11 +80,7 @@ def expect_error(
         raise AssertionError(f"no {kind.__name__} was raised")
 
 # %% ../../nbs/lib/runs.ipynb #f51d5647
-def check_choice(
-    name: str,  # the parameter's name
-    value: str,  # what it was given
-    choices: tuple[str, ...],  # what it may be
-) -> str:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:  # the parameter's name; what it was given; what it may be
     "Return `value` when it is one of `choices`. Raises `InputError` that names the nearest one."
     if value in choices:
         return value
@@ -101,13 +89,11 @@ def check_choice(
     raise InputError(f"parameter {name} is {value!r}: expected one of {', '.join(words)}; did you mean {near}?")
 
 # %% ../../nbs/lib/runs.ipynb #3fd67a2e
-def check_number(
-    name: str,  # the parameter's name
-    value: float,  # what it was given
-    low: float,  # the smallest that it may be
-    high: float = float("inf"),  # the largest that it may be
-    whole: bool = False,  # whether it must be a whole number
-) -> float:
+def check_number(name: str,  # the parameter's name
+                 value: float,  # what it was given
+                 low: float,  # the smallest that it may be
+                 high: float = float("inf"),  # the largest that it may be
+                 whole: bool = False) -> float:  # whether it must be a whole number
     "Return `value` when it is a number from `low` to `high`. Raises `InputError` when it is not."
     if isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and low <= value <= high:
         return value
@@ -116,9 +102,7 @@ def check_number(
 
 # %% ../../nbs/lib/runs.ipynb #0f003950
 @contextmanager
-def atomic_path(
-    path: str | Path,  # where the file is to appear
-):
+def atomic_path(path: str | Path):  # where the file is to appear
     "A temporary path in the same folder to write to; it becomes `path` when the block ends well and vanishes when it fails."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +115,7 @@ def atomic_path(
 
 # %% ../../nbs/lib/runs.ipynb #c376db9e
 @contextmanager
-def disk_errors(
-    folder: str | Path,  # where the block writes, for the message
-):
+def disk_errors(folder: str | Path):  # where the block writes, for the message
     "A block in which a full, read-only or forbidden disk raises `InputError` instead of `OSError`."
     hopeless = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM")}
     try:
@@ -144,29 +126,20 @@ def disk_errors(
         raise InputError(f"cannot write to {folder}: {os.strerror(error.errno)}; make room, or choose another folder") from None
 
 # %% ../../nbs/lib/runs.ipynb #4231aded
-def write_json(
-    path: str | Path,  # the file to write
-    value,  # anything that JSON can hold
-) -> Path:
+def write_json(path: str | Path, value) -> Path:  # the file to write; anything that JSON can hold
     "Write `value` to `path` atomically. A character that UTF-8 lacks (half of a surrogate pair) is written as JSON's escape."
     with atomic_path(path) as temporary:
         temporary.write_bytes(f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     return Path(path)
 
-# %% ../../nbs/lib/runs.ipynb #43d653a0
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile)  # what libraries raise at a damaged file
-
 # %% ../../nbs/lib/runs.ipynb #b0429eb2
-def reason(
-    error: Exception,  # what a library raised
-) -> str:
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile, zlib.error)  # raised at a damaged file
+
+def reason(error: Exception) -> str:  # what a library raised
     "The error's first line, or its kind when it says nothing: what goes into a message of ours."
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
-# %% ../../nbs/lib/runs.ipynb #55752461
-def read_json(
-    path: str | Path,  # the file to read
-):
+def read_json(path: str | Path):  # the file to read
     "Read the value in the JSON file at `path`. Raises `InputError` when it is missing or is no JSON."
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -178,61 +151,29 @@ def read_json(
         raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
 
 # %% ../../nbs/lib/runs.ipynb #ecf7fdd2
-def files_below(
-    folder: str | Path,  # such as an archive's
-) -> Iterator[Path]:
+def files_below(folder: str | Path) -> Iterator[Path]:  # such as an archive's
     "Yield the files in the folder and in those below it, in a fixed order; hidden folders, runs and the cache beside runs are left out."
     for here, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if name != "cache" and not name.startswith((".", "__MACOSX")) and not Path(here, name, "run.json").exists())
         yield from (Path(here, name) for name in sorted(names))
 
-# %% ../../nbs/lib/runs.ipynb #01fd95a7
-def fingerprint(
-    path: str | Path,  # a file or a folder; a missing one has the fingerprint "missing"
-) -> str:
+def fingerprint(path: str | Path) -> str:  # a file or a folder; a missing one has the fingerprint "missing"
     "Return what tells this file or folder from a changed one: 64 hexadecimal digits."
     path = Path(path)
     if path.is_dir():
-        files = [(file.relative_to(path).as_posix(), *_size_and_time(file)) for file in files_below(path) if file.name[0] != "."]
-        return hashlib.sha256(repr(files).encode()).hexdigest()
+        seen = [file for file in files_below(path) if file.name[0] != "." and file.is_file()]
+        facts = [(file.relative_to(path).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in seen]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
     if not path.exists():
         return "missing"
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-# %% ../../nbs/lib/runs.ipynb #abcedeec
-def _size_and_time(file):
-    "The size and the time of last change of a file, nothing where it cannot be asked."
-    try:
-        found = file.stat()
-        return found.st_size, found.st_mtime_ns
-    except OSError:
-        return ()
-
-# %% ../../nbs/lib/runs.ipynb #1ba63ef6
+# %% ../../nbs/lib/runs.ipynb #f295deba
 def _source(module):
     "The text of one of our modules, such as lib.runs."
     return files("poster_genres").joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
-
-@functools.cache
-def _imports(source, package):
-    "The modules of this package that a source imports, where `package` are the names of the folders that it lies in."
-    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level and node.module)
-    return {".".join([*package[:len(package) - node.level + 1], node.module]) for node in found}
-
-# %% ../../nbs/lib/runs.ipynb #c2a8f9a5
-def imported_modules(
-    module: str,  # a module of this package, such as "scraping" or "lib.client"
-) -> set[str]:
-    "Return the names of `module` and of all modules of this package that it imports, directly or not."
-    found, waiting = set(), {module}
-    while waiting:
-        found.add(name := waiting.pop())
-        waiting = (waiting | _imports(_source(name), tuple(name.split(".")[:-1]))) - found
-    return found
-
-# %% ../../nbs/lib/runs.ipynb #f295deba
 def _imported(module):
     "The names of `module` and of all modules of this package that it imports, directly or not."
     found, waiting = set(), {module}
@@ -244,18 +185,14 @@ def _imported(module):
         waiting -= found
     return found
 
-# %% ../../nbs/lib/runs.ipynb #bf01c43b
-def source_fingerprint(
-    module: str,  # a module of this package, such as "scraping" or "lib.client"
-) -> str:
+def source_fingerprint(module: str) -> str:  # a module of this package, such as "scraping" or "lib.client"
     "Return the fingerprint of the source of `module` and of what it imports from this package."
     return hashlib.sha256("".join(map(_source, sorted(_imported(module)))).encode()).hexdigest()
 
-# %% ../../nbs/lib/runs.ipynb #d45cbea4
+# %% ../../nbs/lib/runs.ipynb #650b44bd
 _TYPES = {"text": pa.string(), "names": pa.list_(pa.string()), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
           "float32": pa.float32(), "float64": pa.float64(), "floats": pa.list_(pa.float32())}
 
-# %% ../../nbs/lib/runs.ipynb #650b44bd
 def _schema(columns):
     "The Arrow schema of `name type, ...`; a type with an exclamation mark may not be missing."
     pairs = (column.split() for column in columns.split(","))
@@ -278,10 +215,7 @@ TABLES = {name: _schema(columns) for name, columns in {
 DEFAULTS = {"weight": 1.0, "original_title": None}  # columns that may be left out when a table is written, and what they hold then
 
 # %% ../../nbs/lib/runs.ipynb #c1495561
-def write_table(
-    table: pd.DataFrame,  # columns that the schema does not know are left out
-    path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
-) -> Path:
+def write_table(table: pd.DataFrame, path: str | Path) -> Path:  # columns that the schema does not know are left out; NAME.parquet, of `TABLES`
     "Write `table` to `path` atomically. Raises `StepError` naming a column that is missing or of a wrong type."
     table = table.assign(**{name: value for name, value in DEFAULTS.items() if name not in table})
     try:
@@ -293,10 +227,8 @@ def write_table(
     return Path(path)
 
 # %% ../../nbs/lib/runs.ipynb #089ee105
-def read_table(
-    path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
-    rows: list[tuple] | None = None,  # conditions such as ("imdb_id", "=", "tt0000007"); None: all rows
-) -> pd.DataFrame:
+def read_table(path: str | Path,  # `<name>.parquet`, where `name` is one of `TABLES`
+               rows: list[tuple] | None = None) -> pd.DataFrame:  # conditions such as ("imdb_id", "=", "tt0000007"); None: all rows
     "Read the table at `path`, lists as Python lists. Raises `InputError` when it is missing, damaged or has other columns."
     path, schema = Path(path), TABLES[Path(path).stem]
     if not path.exists():
@@ -327,18 +259,15 @@ class NotebookBar(tqdm):
         else:
             self.handle.update(bundle, raw=True)
 
-# %% ../../nbs/lib/runs.ipynb #6d95d07a
+# %% ../../nbs/lib/runs.ipynb #317de238
 def in_notebook() -> bool:
     "Whether this code runs in a Jupyter kernel."
     return getattr(get_ipython(), "kernel", None) is not None
 
-# %% ../../nbs/lib/runs.ipynb #317de238
-def progress(
-    items=None,  # an iterable, or None to move the bar by hand with `update`
-    label: str = "",  # what is being done, such as "Fetching pages"
-    unit: str = "items",  # what is counted, in the plural
-    total: int | None = None,  # how many there will be; default: the length of `items`
-) -> tqdm:
+def progress(items=None,  # an iterable, or None to move the bar by hand with `update`
+             label: str = "",  # what is being done, such as "Fetching pages"
+             unit: str = "items",  # what is counted, in the plural
+             total: int | None = None) -> tqdm:  # how many there will be; default: the length of `items`
     "`items` with a progress bar: live in a terminal and in a notebook, one line in a report, silent in a pipe."
     if in_notebook():
         return NotebookBar(items, desc=label, unit=unit, total=total, mininterval=0.5, ncols=80, file=io.StringIO())
@@ -349,7 +278,6 @@ def outputs_folder() -> Path:
     "Return the folder that holds all runs: `outputs/` of the checkout, or of the current folder when the package is installed."
     project = Path(str(files("poster_genres"))).parent
     return (project if (project / "settings.ini").exists() else Path.cwd()) / "outputs"
-
 
 def notebooks_folder() -> Path:
     "Return the folder of the numbered notebooks: `nbs/` of the checkout, or the copy that the installed package carries."
@@ -367,7 +295,6 @@ class StepFiles(NamedTuple):
     inputs_by_reading: dict[str, tuple[str, ...]] = {}  # more inputs, by the run's parameter `reading`
     reading: str = ""  # the step is part of a run only when its parameter `reading` has this value
 
-# %% ../../nbs/lib/runs.ipynb #492fe318
 _DATASET = tuple(f"dataset/{name}" for name in ("images.npy", "genres.npy", "index.parquet", "genres.json"))
 _TITLES = ("movies.parquet", "sample.parquet")
 STEPS = {
@@ -383,42 +310,29 @@ STEPS = {
 }
 
 # %% ../../nbs/lib/runs.ipynb #236f777f
-def is_part(
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the run's
-) -> bool:
+def is_part(name: str, parameters: dict) -> bool:  # the step, one of `STEPS`; the run's
     "Return whether a run with these parameters does the step: one that reads posters only when it is asked for."
     return STEPS[name].reading in ("", parameters.get("reading", "none"))
 
-# %% ../../nbs/lib/runs.ipynb #39da3583
-def inputs_of(
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the step's
-) -> tuple[str, ...]:
+def inputs_of(name: str, parameters: dict) -> tuple[str, ...]:  # the step, one of `STEPS`; the step's
     "Return what the step reads, as paths inside the run folder."
     return STEPS[name].inputs + STEPS[name].inputs_by_reading.get(str(parameters.get("reading")), ())
 
 # %% ../../nbs/lib/runs.ipynb #b30c95c7
 _text, _given, _object, _number = {"type": "string"}, {"type": "object"}, {"type": ["object", "null"]}, {"type": ["number", "null"], "minimum": -1e15, "maximum": 1e15}
-_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text}, "outputs": _given} | {
-    name: _number for name in ("in", "out", "seconds", "notebook_seconds", "peak_memory_mb")} | {
-    "made_from": _given | {"properties": {"inputs": _given, "parameters": _given}}}
+_ENTRY = {"state": _text, "error": {"type": ["string", "null"]}, "started": _text, "notes": {"type": "array"}, "remarks": {"type": "array", "items": _text},
+          "outputs": _given, "made_from": _given | {"properties": {"inputs": _given, "parameters": _given}},
+          **dict.fromkeys(("in", "out", "seconds", "notebook_seconds", "peak_memory_mb"), _number)}
 _SCORES = {"properties": dict.fromkeys(("value", "low", "high", "floor", "skill", "movies"), _number), "additionalProperties": {"$ref": "#/$defs/scores"}}
 _RECORD = {"type": "object", "required": ["steps"], "$defs": {"scores": _SCORES}, "properties": {
     "name": _text, "state": _text, "seed": _number, "parameters": _object, "versions": _object,
     "steps": {"type": "object", "additionalProperties": {"type": "object", "properties": _ENTRY}},
     "scores": {"allOf": [_object | {"properties": dict.fromkeys(("test", "diversity", "genres", "ways"), _object)}, {"$ref": "#/$defs/scores"}]}}}
 
-# %% ../../nbs/lib/runs.ipynb #27e626dd
-@functools.cache
-def _checker():
-    "The function that checks a record of a run against its schema."
-    return fastjsonschema.compile(_RECORD)
+_check_record = functools.cache(lambda: fastjsonschema.compile(_RECORD))  # a function, made when it is first needed
 
 # %% ../../nbs/lib/runs.ipynb #f13c02a0
-def read_run(
-    run_dir: str | Path,  # the run's folder
-) -> dict:
+def read_run(run_dir: str | Path) -> dict:  # the run's folder
     "Read the record of the run; it is empty when the folder is new. Raises `InputError` when the folder holds something else."
     path = Path(run_dir)
     empty = {"name": path.name, "state": "new", "parameters": {}, "versions": {}, "commit": None, "seed": 0, "steps": {}, "scores": {}}
@@ -427,7 +341,7 @@ def read_run(
     if (path / "run.json").exists():
         record = read_json(path / "run.json")
         try:
-            _checker()(record)
+            _check_record()(record)
         except fastjsonschema.JsonSchemaException as error:
             raise InputError(f"{path / 'run.json'} is damaged ({error.message.replace('data', 'it', 1)}): "
                              "delete it and run again; the steps are done anew, with what the cache holds") from None
@@ -438,25 +352,16 @@ def read_run(
     return empty
 
 # %% ../../nbs/lib/runs.ipynb #1456b651
-def update_run(
-    run_dir: str | Path,  # the run's folder
-    step: str | None = None,  # the step whose entry changes; None for the run itself
-    **changes,  # what to set
-) -> dict:
+def update_run(run_dir: str | Path, step: str | None = None, **changes) -> dict:  # the run's folder; the step, None: the run itself; what to set
     "Make `changes` to the record of the run, or to its entry for `step`; save and return the record."
     record = read_run(run_dir)
-    target = record if step is None else record["steps"].setdefault(step, {})
-    target.update(changes)
+    (record["steps"].setdefault(step, {}) if step else record).update(changes)
     write_json(Path(run_dir, "run.json"), record)
     return record
 
 # %% ../../nbs/lib/runs.ipynb #70f009fa
 @contextmanager
-def locked(
-    run_dir: str | Path,  # the run's folder
-    who: str = "run",  # what is locked: the whole run, or one step's work
-    patience: float = 0,  # seconds to wait for another holder, for example one that is just dying
-):
+def locked(run_dir: str | Path, who: str = "run", patience: float = 0):  # the run's folder; the run, or one step; seconds to wait for another holder
     "A block that only one process at a time may be in. Raises `InputError` when another one stays in it."
     Path(run_dir).mkdir(parents=True, exist_ok=True)
     try:
@@ -475,23 +380,14 @@ def peak_memory_mb() -> float:
     return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / 1e6
 
 # %% ../../nbs/lib/runs.ipynb #af21a6cf
-def made_from(
-    run_dir: str | Path,  # the run's folder
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the step's effective parameters
-) -> dict:
+def made_from(run_dir: str | Path, name: str, parameters: dict) -> dict:  # the run's folder; one of `STEPS`; the step's effective parameters
     "What the step's result depends on: the fingerprints of its inputs and of its source, and its parameters."
     inputs = {path: fingerprint(Path(run_dir, path)) for path in inputs_of(name, parameters)}
-    for parameter in STEPS[name].path_parameters:
-        if path := parameters.get(parameter):
-            inputs[parameter] = fingerprint(path)
+    inputs |= {one: fingerprint(parameters[one]) for one in STEPS[name].path_parameters if parameters.get(one)}
     return {"inputs": inputs, "parameters": parameters, "source": source_fingerprint(name)}
 
 # %% ../../nbs/lib/runs.ipynb #baf2835a
-def is_intact(
-    run_dir: str | Path,  # the run's folder
-    name: str,  # the step, one of `STEPS`
-) -> bool:
+def is_intact(run_dir: str | Path, name: str) -> bool:  # the run's folder; the step, one of `STEPS`
     "Return whether the step is done, and the files of the run that it read and wrote are still those in its record."
     entry = read_run(run_dir)["steps"].get(name, {})
     if entry.get("state") != "done":
@@ -500,18 +396,13 @@ def is_intact(
     files = {path: made.get("inputs", {}).get(path) for path in inputs_of(name, made.get("parameters") or {})} | entry.get("outputs", {})
     return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
-# %% ../../nbs/lib/runs.ipynb #d039fcbf
-def is_done(
-    run_dir: str | Path,  # the run's folder
-    name: str,  # the step, one of `STEPS`
-    parameters: dict,  # the parameters it would have now; those that its record does not know are ignored
-) -> bool:
+def is_done(run_dir: str | Path,  # the run's folder
+            name: str,  # the step, one of `STEPS`
+            parameters: dict) -> bool:  # the parameters it would have now; those that its record does not know are ignored
     "Return whether the step's result is there and was made from the same inputs, parameters and source as it would be now."
-    if not is_intact(run_dir, name):
-        return False
-    made = read_run(run_dir)["steps"][name].get("made_from", {})
+    made = read_run(run_dir)["steps"].get(name, {}).get("made_from", {})
     known = made.get("parameters", {})
-    return made == made_from(run_dir, name, known | {key: value for key, value in parameters.items() if key in known})
+    return is_intact(run_dir, name) and made == made_from(run_dir, name, {key: parameters.get(key, value) for key, value in known.items()})
 
 # %% ../../nbs/lib/runs.ipynb #8d3b61ce
 def _is_locked(run_dir):
@@ -519,33 +410,24 @@ def _is_locked(run_dir):
     try:
         with locked(run_dir):
             return False
-    except InputError:
-        return True
-    except OSError:  # a folder in which we may not write
-        return False
+    except (InputError, OSError) as error:  # OSError: a folder in which we may not write
+        return isinstance(error, InputError)
 
-# %% ../../nbs/lib/runs.ipynb #c3ddf3b0
-def run_states(
-    run_dir: str | Path,  # the run's folder
-) -> tuple[str, dict[str, str]]:
+def run_states(run_dir: str | Path) -> tuple[str, dict[str, str]]:  # the run's folder
     "Return the state of the run and of each step as they are now: as recorded, or `outdated`, or `interrupted`."
     record, made, states = read_run(run_dir), {}, {}
     dead = record["state"] == "running" and not _is_locked(run_dir)
     for name in (name for name in STEPS if is_part(name, record["parameters"])):
         entry = record["steps"].get(name, {})
         read, state = entry.get("made_from", {}).get("inputs", {}), entry.get("state", "to do")
-        changed = any(digest != made[path] for path, digest in read.items() if path in made)
-        stale = state == "done" and (changed or "outdated" in states.values())
-        states[name] = "outdated" if stale else "interrupted" if dead and state == "running" else state
+        changed = "outdated" in states.values() or any(made.get(path, digest) != digest for path, digest in read.items())
+        states[name] = "outdated" if state == "done" and changed else "interrupted" if dead and state == "running" else state
         made |= entry.get("outputs", {})
-    state = "interrupted" if dead else record["state"]
-    return "stopped" if state == "done" and "outdated" in states.values() else state, states
+    stopped = record["state"] == "done" and "outdated" in states.values()
+    return "interrupted" if dead else "stopped" if stopped else record["state"], states
 
 # %% ../../nbs/lib/runs.ipynb #3376af65
-def step(
-    name: str,  # one of `STEPS`
-    beside: tuple[str, ...] = (),  # parameters that do not change the result
-):
+def step(name: str, beside: tuple[str, ...] = ()):  # one of `STEPS`; parameters that do not change the result
     "A decorator that makes `f(run_dir, ...) -> counts` a step: done once, done again when what it is made from changed."
     def decorate(function):
         @functools.wraps(function)
@@ -567,8 +449,7 @@ def _do_step(function, name, arguments, run_dir, parameters):
     for path in inputs_of(name, parameters):
         if not (run_dir / path).exists():
             raise InputError(f"step {name}: {run_dir / path} does not exist, run the steps before it first")
-    sources = made_from(run_dir, name, parameters)
-    started = time.time()
+    sources, started = made_from(run_dir, name, parameters), time.time()
     anew = {"state": "running", "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}  # nothing of an earlier time remains
     update_run(run_dir, steps=read_run(run_dir)["steps"] | {name: anew})
     with disk_errors(run_dir):
@@ -576,6 +457,5 @@ def _do_step(function, name, arguments, run_dir, parameters):
     outputs = {path: fingerprint(run_dir / path) for path in STEPS[name].outputs}
     if lost := [path for path, digest in outputs.items() if digest == "missing"]:
         raise StepError(f"step {name} did not write {', '.join(lost)}")
-    record = update_run(run_dir, name, state="done", seconds=round(time.time() - started, 2),
-                        peak_memory_mb=round(peak_memory_mb(), 1), made_from=sources, outputs=outputs, **counts)
-    return record["steps"][name]
+    return update_run(run_dir, name, state="done", seconds=round(time.time() - started, 2), peak_memory_mb=round(peak_memory_mb(), 1),
+                      made_from=sources, outputs=outputs, **counts)["steps"][name]

@@ -29,8 +29,7 @@ class _Later:
     def __getattr__(self, attribute):
         return getattr(import_module(f"poster_genres.{self._name}"), attribute)
 
-# %% ../../nbs/run/cli.ipynb #bf212ee2
-settings, pipeline, prediction, status, server, report, demo, client, cluster, recogniser = (_Later(name) for name in (
+settings, pipeline, prediction, status, server, report, demo, client, cluster, recogniser = map(_Later, (
     "run.settings", "run.pipeline", "prediction", "run.status", "demo.server", "run.report", "demo.archive", "lib.client", "lib.cluster", "lib.recogniser"))
 
 # %% ../../nbs/run/cli.ipynb #92b7b453
@@ -78,14 +77,16 @@ def _add_run(commands):
     "The command `run` and its options."
     run = commands.add_parser("run", help="run the chain, or go on with it", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_parameter_help)
     run.add_argument("--profile", default="demo", help="demo, original, real, pretrained, best or tmdb (default: %(default)s)")
-    run.add_argument("--archive", default="", metavar="DIR", help="a folder with a catalogue and posters; it stands in for the web")
-    run.add_argument("--catalogue", default="", metavar="FILE", help="a catalogue; default: the archive's own")
-    run.add_argument("--columns", default="", metavar="NAME=COLUMN,...", help="which column of the catalogue is what, where that is not found")
-    run.add_argument("--posters", default="", metavar="DIR", help="the folder of the archive's posters, where it is not found")
-    run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: outputs/PROFILE)")
-    run.add_argument("--cache", default="", metavar="DIR", help="where pages and posters are kept for all runs (default: cache/ beside the run's folder)")
-    run.add_argument("--contact", default="", metavar="ADDRESS", help="how a site's owner can reach you; needed for the web itself (or POSTER_GENRES_CONTACT)")
-    run.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler, such as tcp://127.0.0.1:8786, whose workers do the work")
+    for name, value, words in (
+            ("archive", "DIR", "a folder with a catalogue and posters; it stands in for the web"),
+            ("catalogue", "FILE", "a catalogue; default: the archive's own"),
+            ("columns", "NAME=COLUMN,...", "which column of the catalogue is what, where that is not found"),
+            ("posters", "DIR", "the folder of the archive's posters, where it is not found"),
+            ("out", "DIR", "the run's folder (default: outputs/PROFILE)"),
+            ("cache", "DIR", "where pages and posters are kept for all runs (default: cache/ beside the run's folder)"),
+            ("contact", "ADDRESS", "how a site's owner can reach you; needed for the web itself (or POSTER_GENRES_CONTACT)"),
+            ("scheduler", "ADDRESS", "a Dask scheduler, such as tcp://127.0.0.1:8786, whose workers do the work")):
+        run.add_argument(f"--{name}", default="", metavar=value, help=words)
     run.add_argument("--offline", action="store_true", help="steps 1 and 2 use what is in the cache, and ask no site")
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters", help="set a parameter; may be repeated")
     run.add_argument("--sweep", nargs=2, default=None, metavar=("NAME", "V1,V2,..."), help="one run for each value of a parameter, then their comparison")
@@ -96,12 +97,10 @@ def _add_run(commands):
 # %% ../../nbs/run/cli.ipynb #8b7fff38
 def _parameter_help():
     "The steps' parameters as text, from their notebooks."
-    lines = [f"The steps are {', '.join(STEPS)}. Their parameters, for -p:", ""]
-    for step in STEPS:
-        for name, entry in settings.step_parameters(step).items():
-            if name not in ("seed", *settings.OPTIONS):
-                lines.append(f"  {name:<18} {entry['default']:<22} {step}: {entry['help']}")
-    return "\n".join([*lines, "  seed               0                      all steps: the seed of all random draws"])
+    lines = [f"  {name:<18} {entry['default']:<22} {step}: {entry['help']}" for step in STEPS
+             for name, entry in settings.step_parameters(step).items() if name not in ("seed", *settings.OPTIONS)]
+    return "\n".join([f"The steps are {', '.join(STEPS)}. Their parameters, for -p:", "", *lines,
+                      "  seed               0                      all steps: the seed of all random draws"])
 
 # %% ../../nbs/run/cli.ipynb #0095a790
 def _plan(words):
@@ -109,10 +108,7 @@ def _plan(words):
     where = {name: getattr(words, name) for name in ("archive", "catalogue", "columns", "posters", "cache")}
     return pipeline.prepare(words.profile, words.out, dict(words.parameters), words.first, words.last, **where)
 
-# %% ../../nbs/run/cli.ipynb #bae4c3e5
-def dry_run(
-    words: argparse.Namespace,  # the options of `run`
-) -> str:
+def dry_run(words: argparse.Namespace) -> str:  # the options of `run`
     "Return what the run would do, a line a step, with its time where it is known and its disk space."
     plan = _plan(words)
     lines = [f"{plan.run_dir}: {plan.movies:,} movies", *(f"  {printable(remark)}" for remark in plan.remarks)]
@@ -162,15 +158,11 @@ def _status(words):
 # %% ../../nbs/run/cli.ipynb #eb531321
 def _paired_lines(runs):
     "For each run after the first and each score: the difference on the test movies of both, its interval, and whether it is significant."
-    (first, base), *others = runs.items()
     lines = []
-    for name, run in others:
-        if all(Path(one, "evaluation", "predictions.parquet").exists() for one in (base, run)):
-            table = report.paired_differences(Path(base), Path(run))
-            head = f"{name} against {first}"
-            lines.append(f"{head}, on the {table.attrs['movies']:,} test movies of both:" if len(table) else f"{head}: no test movie in common")
-            lines += [f"  {report.SCORE_NAMES[key]:<24} {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f}), {row.verdict}"
-                      for key, row in table.iterrows() if key in report.SCORE_NAMES]
+    for pair in report.compared_pairs(list(runs.values()), list(runs), "test"):
+        head = f"{pair['second']} against {pair['first']}"
+        lines.append(f"{head}, on the {pair['movies']:,} test movies of both:" if pair["movies"] else f"{head}: no test movie in common")
+        lines += ["  {name:<24} {difference:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}".format(**row) for row in pair["scores"]]
     return lines
 
 # %% ../../nbs/run/cli.ipynb #f179cfa7
@@ -193,14 +185,14 @@ def _compare(words):
 def _quietly():
     "A block in which nothing reaches standard error; exceptions still do their work."
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
 
 # %% ../../nbs/run/cli.ipynb #f04ec4a7
 def _predict(words):
@@ -248,17 +240,16 @@ def _sweep(words):
     for value in values:
         settings.check_parameters({name: value})
     base = Path(words.out or outputs_folder() / words.profile)
-    runs = {value: argparse.Namespace(**vars(words) | {
-        "sweep": None, "out": str(base.with_name(f"{base.name}-{name}-{value.replace(os.sep, '-')}")), "parameters": [*words.parameters, [name, value]]})
-        for value in values}
+    runs = [argparse.Namespace(**vars(words) | {"out": str(base.with_name(f"{base.name}-{name}-{value.replace(os.sep, '-')}")),
+                                                "parameters": [*words.parameters, [name, value]]}) for value in values]
     if words.dry_run:
-        return "\n".join(map(dry_run, runs.values()))
-    for value, run in runs.items():
+        return "\n".join(map(dry_run, runs))
+    for value, run in zip(values, runs):
         print(printable(f"{name} {value}: {run.out}", sys.stderr.encoding), file=sys.stderr)
-        if value != values[0]:
-            _branch(Path(runs[values[0]].out), Path(run.out), name)
+        if run is not runs[0]:
+            _branch(Path(runs[0].out), Path(run.out), name)
         _run_with_report(run)
-    return _compare(argparse.Namespace(runs=[run.out for run in runs.values()]))
+    return _compare(argparse.Namespace(runs=[run.out for run in runs]))
 
 # %% ../../nbs/run/cli.ipynb #22c2112b
 def _serve(words):
@@ -266,16 +257,11 @@ def _serve(words):
     pipeline.understand_data({"archive": words.archive, "catalogue": words.catalogue})
     server.serve(words.archive, words.catalogue, port=words.port)
 
-# %% ../../nbs/run/cli.ipynb #f8b1a205
-_COMMANDS = {
-    "run": _run, "status": _status, "compare": _compare, "predict": _predict, "serve-archive": _serve,
-    "studio": lambda words: str(demo.draw_archive(words.folder, words.movies, words.seed)),
-}
+_COMMANDS = {"run": _run, "status": _status, "compare": _compare, "predict": _predict, "serve-archive": _serve,
+             "studio": lambda words: str(demo.draw_archive(words.folder, words.movies, words.seed))}
 
 # %% ../../nbs/run/cli.ipynb #72a1aa5f
-def main(
-    arguments: list[str] | None = None,  # the words after the program's name; default: those of this process
-) -> int:
+def main(arguments: list[str] | None = None) -> int:  # the words after the program's name; default: those of this process
     "Carry out the command and return the exit status."
     try:
         words = make_parser().parse_args(arguments)

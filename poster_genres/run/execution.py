@@ -28,13 +28,10 @@ from tqdm import tqdm
 from ..lib.runs import InputError, RefusedError, StepError, printable, reason
 
 # %% ../../nbs/run/execution.ipynb #1a148ab3
-def without_tests(
-    notebook,  # a notebook, as nbformat reads it; it is changed
-):
+def without_tests(notebook):  # a notebook, as nbformat reads it; it is changed
     "Return the notebook without the cells that are tagged `test`."
     notebook.cells = [cell for cell in notebook.cells if "test" not in cell.metadata.get("tags", [])]
     return notebook
-
 
 def is_strict() -> bool:
     "Return whether a picture or a page that fails is to fail the run."
@@ -81,19 +78,16 @@ def _kernel_environment(scratch):
     return os.environ | folders
 
 # %% ../../nbs/run/execution.ipynb #0c3e457c
-def execute_notebook(
-    source: Path,  # the notebook to run
-    target: Path,  # where the executed notebook is saved
-    parameters: dict,  # set in the notebook
-    listener=lambda cell, cells, line: None,  # called at every cell's start and at every move of a progress bar
-    environment: dict | None = None,  # variables that the kernel gets beside ours
-) -> list[str]:
+def execute_notebook(source: Path,  # the notebook to run
+                     target: Path,  # where the executed notebook is saved
+                     parameters: dict,  # set in the notebook
+                     listener=lambda cell, cells, line: None,  # called at every cell's start and at every move of a progress bar
+                     environment: dict | None = None) -> list[str]:  # variables that the kernel gets beside ours
     "Execute the notebook to its end and return what it could not draw. Raises `StepError`, or the `PosterGenresError` that a cell raised."
     scratch = target.parent / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     scratch.mkdir(parents=True)
-    # this environment's kernel, whatever a user has installed elsewhere under the same name
-    os.environ.update(JUPYTER_PATH=os.path.join(sys.prefix, "share", "jupyter"), JUPYTER_RUNTIME_DIR=str(scratch))
+    os.environ.update(JUPYTER_PATH=os.path.join(sys.prefix, "share", "jupyter"), JUPYTER_RUNTIME_DIR=str(scratch))  # this environment's own kernel
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     notebook = parameterize_notebook(without_tests(load_notebook_node(str(source))), parameters, kernel_name="python3", language="python")
     manager = NotebookExecutionManager(notebook, output_path=str(target), progress_bar=False)
@@ -101,19 +95,18 @@ def execute_notebook(
     client.listener, client.notes, client.step_done = listener, [], False
     try:
         manager.notebook_start()
-        try:
-            client.execute(stderr=subprocess.DEVNULL, cwd=str(source.parent), env=_kernel_environment(scratch) | (environment or {}))
-        finally:
-            manager.notebook_complete()
-        raise_for_execution_errors(manager.nb, str(target))
-    except PapermillExecutionError as error:
-        raise _in_our_words(error, source.stem, target) from None
+        client.execute(stderr=subprocess.DEVNULL, cwd=str(source.parent), env=_kernel_environment(scratch) | (environment or {}))
     except RuntimeError as error:  # nbclient's DeadKernelError
         if not client.step_done:
             raise StepError(f"{source.stem}: the kernel died, perhaps for want of memory ({error}); the notebook so far is in {target}") from None
         client.notes.append("the kernel died when the step's work was done; the rest of the notebook is missing")
     finally:
+        manager.notebook_complete()
         shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        raise_for_execution_errors(manager.nb, str(target))
+    except PapermillExecutionError as error:
+        raise _in_our_words(error, source.stem, target) from None
     return client.notes
 
 # %% ../../nbs/run/execution.ipynb #efef2392
@@ -128,9 +121,7 @@ KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TOP_PAD_": "1000000000", "MALLOC
                "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 
 # %% ../../nbs/run/execution.ipynb #53f91aa7
-def clock(
-    seconds: float,  # a duration
-) -> str:
+def clock(seconds: float) -> str:  # a duration
     "Return the duration as minutes and seconds, such as 1:05."
     seconds = int(seconds) if seconds == seconds else 0
     return f"{seconds // 60}:{seconds % 60:02}"

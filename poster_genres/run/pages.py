@@ -7,7 +7,6 @@ __all__ = ['figure', 'interval_text', 'percent', 'render', 'frame', 'data_addres
            'notebook_body', 'sections']
 
 # %% ../../nbs/run/pages.ipynb #d140abba
-import ast
 import base64
 import functools
 import html
@@ -26,27 +25,15 @@ from PIL import Image
 from ..lib.runs import notebooks_folder
 
 # %% ../../nbs/run/pages.ipynb #79a8944f
-def figure(
-    value: float | None,  # a number; anything else becomes a dash
-    digits: int = 3,  # behind the point
-) -> str:
+def figure(value: float | None, digits: int = 3) -> str:  # a number, anything else becomes a dash; how many behind the point
     "Return the number as text."
     return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else "–"
 
-# %% ../../nbs/run/pages.ipynb #bd3a009c
-def interval_text(
-    score: dict,  # with low and high, where they are known
-    digits: int = 3,  # behind the point
-    between: str = " to ",  # the ends
-) -> str:
+def interval_text(score: dict, digits: int = 3, between: str = " to ") -> str:  # with low and high, where they are known; behind the point; between the ends
     "Return the score's interval as text."
     return "–" if score.get("low") is None else f"{figure(score['low'], digits)}{between}{figure(score.get('high'), digits)}"
 
-# %% ../../nbs/run/pages.ipynb #aac1ad16
-def percent(
-    share: float | None,  # such as a skill
-    signed: bool = False,  # whether a plus sign is written
-) -> str:
+def percent(share: float | None, signed: bool = False) -> str:  # such as a skill; whether a plus sign is written
     "Return the share in percent as text; in words where it is below the floor by more than the whole way to the best score."
     return "–" if share is None else "far below the floor" if share < -1 else f"{share:+.0%}" if signed else f"{share:.0%}"
 
@@ -57,12 +44,10 @@ def _scale(scores):
     room = 0.08 * (max(seen) - min(seen) or 1)
     return min(seen) - room, max(seen) + room
 
-# %% ../../nbs/run/pages.ipynb #d9cb256c
 def _on_scale(value, low, high):
     "Where the value stands on a strip of 200 pixels, which is a scale from `low` to `high`."
     return round(4 + 192 * (min(max(value, low), high) - low) / ((high - low) or 1), 1)
 
-# %% ../../nbs/run/pages.ipynb #295d7e36
 def _figure_columns(table):
     "The columns that hold figures, which stand to the right so that their digits line up."
     return {name for name in table if all(re.match(r"[-+–]?\d|[-–]?$", str(value)) for value in table[name])}
@@ -71,7 +56,6 @@ def _figure_columns(table):
 _STROKES = {"axis": "stroke=#dbe0e6 stroke-width=1.5", "span": "stroke=#9cc9e6 stroke-width=7 stroke-linecap=round",
             "floor": "stroke=#c24e00 stroke-width=3.5", "dot": "stroke=#0072b2 stroke-width=11 stroke-linecap=round"}
 
-# %% ../../nbs/run/pages.ipynb #472adb81
 @functools.cache
 def _templates():
     "The templates, with what they know besides the values."
@@ -82,30 +66,22 @@ def _templates():
     return templates
 
 # %% ../../nbs/run/pages.ipynb #f9d261d8
-def render(
-    template: str,  # a file of `nbs/templates`
-    **values,  # what is put in; escaped, unless it is `Markup`
-) -> Markup:
+def render(template: str, **values) -> Markup:  # a file of `nbs/templates`; what is put in, escaped unless it is `Markup`
     "Return the template with the values in their places."
     page = _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
     return Markup(re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "\ufffd", page))  # control characters are no part of HTML
 
-# %% ../../nbs/run/pages.ipynb #7803ee32
-def frame(
-    title: str,  # the page's title
-    body: Markup,  # its content
-    name: str,  # what the pages are about, such as the run's name
-    links: dict[str, str],  # the names and addresses of the pages that belong together
-    here: str,  # the address of this page
-) -> str:
+def frame(title: str,  # the page's title
+          body: Markup,  # its content
+          name: str,  # what the pages are about, such as the run's name
+          links: dict[str, str],  # the names and addresses of the pages that belong together
+          here: str) -> str:  # the address of this page
     "Return a whole HTML page: a bar of links above `body`, the style sheet and the script inside."
     style, script = (Markup((notebooks_folder() / file).read_text(encoding="utf-8")) for file in ("styles.css", "page.js"))
     return render("page.html", title=title, body=body, name=name, links=links, here=here, style=style, script=script)
 
 # %% ../../nbs/run/pages.ipynb #b0ff6013
-def data_address(
-    picture: bytes,  # of a PNG or JPEG file
-) -> str:
+def data_address(picture: bytes) -> str:  # of a PNG or JPEG file
     "Return the picture as an address that holds its bytes; a large one as WebP, if that is smaller, without loss when it is a chart."
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     if len(picture) > 15_000:
@@ -118,33 +94,27 @@ def data_address(
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 # %% ../../nbs/run/pages.ipynb #968bf3f7
-_PARAGRAPH = re.compile(r"(?![#>|`<:]|[*+-] |\d+\. )")
-
-# %% ../../nbs/run/pages.ipynb #5defbde0
 def _has_picture(cell):
     "Whether the cell left a picture."
     return any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
 
-# %% ../../nbs/run/pages.ipynb #b27754f9
 def _plain(markdown):
     "Markdown as plain words."
     return re.sub(r"^#+ |[*`]+", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(markdown.split()))).rstrip(":")
 
-# %% ../../nbs/run/pages.ipynb #65369528
 def _take_paragraph(cell, last):
-    "The cell's last or first paragraph, taken out of it; an empty text when that is no plain paragraph."
-    paragraphs = re.split(r"\n\s*\n", cell.source.strip())
-    paragraph = paragraphs[-1 if last else 0]
-    fits = _PARAGRAPH.match(paragraph) if last else re.fullmatch(r"\*[^*].*\*", paragraph, re.S)
-    if not fits or cell.source.count("```"):
+    "The cell's last or first paragraph, taken out of it; an empty text when that is no plain paragraph, or no cell of text."
+    if cell is None or cell.cell_type != "markdown" or "```" in cell.source:
         return ""
-    cell.source = "\n\n".join(paragraphs[:-1] if last else paragraphs[1:])
+    paragraphs = re.split(r"\n\s*\n", cell.source.strip())
+    paragraph = paragraphs.pop(-1 if last else 0)
+    if not (re.match(r"(?![#>|`<:]|[*+-] |\d+\. )", paragraph) if last else re.fullmatch(r"\*[^*].*\*", paragraph, re.S)):
+        return ""
+    cell.source = "\n\n".join(paragraphs)
     return paragraph
 
 # %% ../../nbs/run/pages.ipynb #1c1c6e21
-def with_captions(
-    notebook,  # a notebook with its outputs; it is changed
-):
+def with_captions(notebook):  # a notebook with its outputs; it is changed
     "The notebook, where each cell with a picture has `caption` (Markdown) and `alt` in its metadata and the text beside it no more."
     said_last, cells = "", notebook.cells
     for before, cell, after in zip([None, *cells], cells, [*cells[1:], None]):
@@ -153,28 +123,22 @@ def with_captions(
                 said_last = re.split(r"\n\s*\n", cell.source.strip())[-1]
         elif _has_picture(cell) and "caption" not in cell.metadata:
             said = re.search(r"^#\|\s*fig-(?:cap|alt):\s*(.+)$", cell.source, re.M)
-            caption, below = (said[1].strip("\"' "), False) if said else ("", False)
-            if not caption and after is not None and after.cell_type == "markdown":
-                caption, below = _take_paragraph(after, last=False), True
-            if not caption and before is not None and before.cell_type == "markdown":
-                caption, below = _take_paragraph(before, last=True), False
-            cell.metadata.update(caption=caption, below=below, alt=_plain(caption or said_last))
+            own = said[1].strip("\"' ") if said else ""
+            below = "" if own else _take_paragraph(after, last=False)
+            caption = own or below or _take_paragraph(before, last=True)
+            cell.metadata.update(caption=caption, below=bool(below), alt=_plain(caption or said_last))
     return notebook
 
 # %% ../../nbs/run/pages.ipynb #63bb2325
 _START_UP = re.compile(r"^(WARNING: All log messages before absl|[IWE]0000 |To enable the following instructions|INFO: Created TensorFlow Lite).*\n?", re.M)
 
-# %% ../../nbs/run/pages.ipynb #69ae6adc
-def without_start_up(
-    notebook,  # a notebook with its outputs; it is changed
-):
+def without_start_up(notebook):  # a notebook with its outputs; it is changed
     "The notebook without start-up messages among its outputs."
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
-                output.text = _START_UP.sub("", output.text)
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr" or output.text.strip()]
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        messages = [output for output in cell.outputs if output.get("name") == "stderr"]
+        for output in messages:
+            output.text = _START_UP.sub("", output.text)
+        cell.outputs = [output for output in cell.outputs if output not in messages or output.text.strip()]
     return notebook
 
 # %% ../../nbs/run/pages.ipynb #c247994c
@@ -184,11 +148,8 @@ def _exporter():
     template = (notebooks_folder() / "templates" / "notebook.html").read_text(encoding="utf-8")
     return HTMLExporter(raw_template=template, exclude_input_prompt=True, exclude_output_prompt=True)
 
-
-def notebook_body(
-    notebook,  # a notebook with its outputs, as nbformat reads it
-    fold: bool = True,  # of a run: code is folded away, cells that only import or test are left out, outputs are cleaned
-) -> str:
+def notebook_body(notebook,  # a notebook with its outputs, as nbformat reads it
+                  fold: bool = True) -> str:  # of a run: code is folded away, cells that only import or test are left out, outputs are cleaned
     "Return the notebook's cells as HTML, its pictures inside and with captions; empty cells are left out."
     copy = with_captions(without_start_up(nbformat.from_dict(json.loads(json.dumps(notebook)))))
     copy.cells = _folded(copy.cells) if fold else copy.cells
@@ -206,7 +167,6 @@ def notebook_body(
 _TAGS = ("table caption thead tbody tfoot tr th td colgroup col div span p br hr b i em strong code pre blockquote h3 h4 ul ol li dl dt dd sub sup").split()
 _ATTRIBUTES = {"*": ["class"], "table": ["border"], "th": ["colspan", "rowspan", "scope"], "td": ["colspan", "rowspan"]}
 
-# %% ../../nbs/run/pages.ipynb #3d08c973
 def _cleaned(output):
     "The output of a run's cell, only with what a page may show of it."
     if data := output.get("data"):
@@ -218,22 +178,20 @@ def _cleaned(output):
     return output
 
 # %% ../../nbs/run/pages.ipynb #e64c6c2f
+_ASIDE = ("#", "import ", "from ", "assert ", "with expect_error", " ", ")", "]", "}")  # how lines begin that import and test, and what is inside of them
+
 def _only_for_developers(cell):
     "Whether the code only imports and tests, and left nothing to see."
-    if cell.outputs:
-        return False
-    try:
-        lines = ast.parse(cell.source).body
-    except SyntaxError:  # a magic command
-        return False
-    blocks = [line for line in lines if not isinstance(line, (ast.Import, ast.ImportFrom, ast.Assert))]
-    return all(isinstance(line, ast.With) and "expect_error" in ast.unparse(line.items[0]) for line in blocks)
+    return not cell.outputs and all(line.startswith(_ASIDE) for line in cell.source.splitlines() if line)
 
-# %% ../../nbs/run/pages.ipynb #20a441b9
 def _names(source):
     "The public functions and classes that the code defines, as HTML."
     found = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)
-    return ": " + ", ".join(f"<code>{name}</code>" for name in found) if found else ""
+    return ": " + ", ".join(f"<code>{name}</code>" for name in found) if found else " "
+
+def _code_cell(source):
+    "A cell of folded code that left nothing."
+    return nbformat.v4.new_code_cell(source, metadata={"folded": _names(source)})
 
 # %% ../../nbs/run/pages.ipynb #fd1d1dc3
 def _folded(cells):
@@ -248,21 +206,14 @@ def _folded(cells):
             continue
         elif cell.outputs:
             cell.source = "\n\n".join(filter(None, [waiting, "" if hidden else cell.source]))
-            cell.metadata["folded"], waiting = _names(cell.source) or " ", ""
+            cell.metadata["folded"], waiting = _names(cell.source), ""
             kept.append(cell)
         elif not hidden:
             waiting = "\n\n".join(filter(None, [waiting, cell.source]))
     return [*kept, _code_cell(waiting)] if waiting else kept
 
-# %% ../../nbs/run/pages.ipynb #ed25d9ea
-def _code_cell(source):
-    "A cell of folded code that left nothing."
-    return nbformat.v4.new_code_cell(source, metadata={"folded": _names(source) or " "})
-
 # %% ../../nbs/run/pages.ipynb #a7d09f84
-def sections(
-    body: str,  # a page's content, as `notebook_body` makes it
-) -> list[tuple[str, Markup]]:
+def sections(body: str) -> list[tuple[str, Markup]]:  # a page's content, as `notebook_body` makes it
     "Return the sections of the page: the anchor and the words of each heading of the second level."
     found = re.findall(r'<h2[^>]*\bid="([^"]+)"[^>]*>(.*?)(?:<a class="anchor-link".*?)?</h2>', body, re.S)
     return [(html.unescape(anchor), Markup(re.sub(r"<[^>]+>", "", words).strip())) for anchor, words in found]

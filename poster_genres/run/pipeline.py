@@ -13,7 +13,8 @@ import re
 import shutil
 import subprocess
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +33,7 @@ from ..scraping import check_overlap
 # %% ../../nbs/run/pipeline.ipynb #3f2b7638
 _IMPORTS = re.compile(r"^from (?:poster_genres|\.)[\w.]* import (?:\([^)]*\)|.*)\n?", re.M)  # from this package; nbdev rewrites them
 
-# %% ../../nbs/run/pipeline.ipynb #0a32d5df
-def check_in_step(
-    folder: Path | None = None,  # the notebooks; default: those of the checkout or of the installed package
-):
+def check_in_step(folder: Path | None = None):  # the notebooks; default: those of the checkout or of the installed package
     "Raise `InputError` naming the first notebook whose exported cells are not what its module holds."
     package = Path(str(files("poster_genres")))
     for path in sorted((folder or notebooks_folder()).rglob("[!.]*.ipynb")):
@@ -50,8 +48,7 @@ def check_in_step(
 # %% ../../nbs/run/pipeline.ipynb #38aa58bf
 _SIZES = {  # step: bytes of its notebook, page and fixed files; bytes a movie; whether the latter lie in the cache
     "scraping": (2_000_000, 8_000, True), "download": (4_000_000, 16_000, True), "reading": (4_000_000, 4_000, True), "cnn": (80_000_000, 0, False),
-    "evaluation": (30_000_000, 500, False),
-}
+    "evaluation": (30_000_000, 500, False)}
 
 # %% ../../nbs/run/pipeline.ipynb #cbff2665
 def _step_bytes(step, movies, parameters):
@@ -66,9 +63,7 @@ def _step_bytes(step, movies, parameters):
     return {"run": fixed + (0 if cached else each * movies), "cache": each * movies if cached else 0}
 
 # %% ../../nbs/run/pipeline.ipynb #83967899
-def understand_data(
-    parameters: dict,  # of the run: archive, catalogue, columns, posters and limit, where they are set
-) -> tuple[int, list[str]]:
+def understand_data(parameters: dict) -> tuple[int, list[str]]:  # of the run: archive, catalogue, columns, posters and limit, where they are set
     "Return how many movies a run takes, roughly, and what was understood of its data, in lines. Raises `InputError` for data that step 1 refuses."
     found = open_archive(*(parameters.get(name) or "" for name in ("archive", "catalogue", "columns", "posters")))
     check_overlap(found.movies, found.posters)
@@ -82,7 +77,6 @@ def _notebook_fingerprint(step):
     notebook = without_tests(nbformat.read(notebooks_folder() / f"{STEPS[step].notebook}.ipynb", 4))
     return hashlib.sha256("\0".join(cell.source for cell in notebook.cells).encode()).hexdigest()
 
-
 def _must_run(step, run_dir, parameters):
     "Whether the step's notebook has to be executed."
     entry = read_run(run_dir)["steps"].get(step, {})
@@ -90,17 +84,15 @@ def _must_run(step, run_dir, parameters):
     return not (executed and is_done(run_dir, step, notebook_parameters(step, run_dir, parameters)))
 
 # %% ../../nbs/run/pipeline.ipynb #63479394
-_PACKAGES = ("poster-genres", "numpy", "pandas", "pillow", "scikit-image", "keras", "tensorflow", "tensorflow-cpu", "papermill", "requests", "beautifulsoup4")
+_PACKAGES = ("poster-genres", "numpy", "pandas", "pyarrow", "pillow", "scikit-image", "scipy", "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert",
+             "papermill", "urllib3", "beautifulsoup4")
 
-# %% ../../nbs/run/pipeline.ipynb #74344524
 def versions() -> dict[str, str]:
     "Return the versions of Python, of the system and of the packages that matter."
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # of TensorFlow's two packages one is there
             found[name.removesuffix("-cpu")] = version(name)
-        except ModuleNotFoundError:  # of TensorFlow's two packages one is there
-            continue
     return found
 
 # %% ../../nbs/run/pipeline.ipynb #3d422f5d
@@ -115,7 +107,6 @@ def commit() -> str | None:
 _FILES = ("backbone_weights", "train_only")
 _PATHS = ("archive", "catalogue", "posters", "cache", *_FILES)
 
-# %% ../../nbs/run/pipeline.ipynb #bfabd4ff
 def _resolve(profile, out="", parameters=None, **options):
     "The run's folder, its profile and its checked parameters with absolute paths. Raises `InputError`."
     chosen, given = read_profile(profile), {name: value for name, value in options.items() if value}
@@ -145,13 +136,11 @@ def _check_disk(folder, size, option="--out"):
                          f"make room, set a lower -p limit, or choose another folder with {option}")
 
 # %% ../../nbs/run/pipeline.ipynb #f814f852
-def plan_run(
-    run_dir: Path,  # the run's folder
-    parameters: dict,  # the run's parameters, resolved
-    movies: int,  # how many movies the run takes, roughly
-    first: str = "",  # run from this step on, done or not
-    last: str = "",  # stop after this step
-) -> list[dict]:
+def plan_run(run_dir: Path,  # the run's folder
+             parameters: dict,  # the run's parameters, resolved
+             movies: int,  # how many movies the run takes, roughly
+             first: str = "",  # run from this step on, done or not
+             last: str = "") -> list[dict]:  # stop after this step
     "Return for each step whether it runs and why, the seconds it took before, and the bytes it takes. A step runs when it reads what another one will write."
     for option, step in (("--from", first), ("--to", last)):
         check_choice(option, step, ("", *STEPS))
@@ -180,14 +169,12 @@ class Plan(NamedTuple):
     remarks: list = []
 
 # %% ../../nbs/run/pipeline.ipynb #867f1ee6
-def prepare(
-    profile: str = "demo",  # a profile's name
-    out: str = "",  # the run's folder; default: outputs/<profile>
-    parameters: dict | None = None,  # set on top of the profile's
-    first: str = "",  # run from this step on, done or not
-    last: str = "",  # stop after this step
-    **options: str,  # archive, catalogue, columns, posters, cache; paths are relative to the current folder
-) -> Plan:
+def prepare(profile: str = "demo",  # a profile's name
+            out: str = "",  # the run's folder; default: outputs/<profile>
+            parameters: dict | None = None,  # set on top of the profile's
+            first: str = "",  # run from this step on, done or not
+            last: str = "",  # stop after this step
+            **options: str) -> Plan:  # archive, catalogue, columns, posters, cache; paths are relative to the current folder
     "Return what a run would do, after everything that can be checked was checked. Writes nothing. Raises `InputError`."
     check_in_step()
     run_dir, chosen, resolved = _resolve(profile, out, parameters, **options)
@@ -219,7 +206,7 @@ def _run_step(step, run_dir, parameters, terminal):
         raise
     entry = update_run(run_dir, step, notebook=_notebook_fingerprint(step), error=None, notes=notes,
                        notebook_seconds=round(time.monotonic() - started, 1))["steps"][step]
-    terminal.end(f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out" + "".join(f"; {note}" for note in notes))
+    terminal.end("; ".join([f"{entry.get('in', 0):,} in, {entry.get('out', 0):,} out", *notes]))
     for remark in entry.get("remarks", []):
         terminal.line(f"  {remark}")
 
@@ -234,18 +221,18 @@ def _write_pages(after, run_dir, step, terminal):
         terminal.line(f"the report could not be written: {type(error).__name__}: {reason(error)}")
 
 # %% ../../nbs/run/pipeline.ipynb #7adcdfb1
-def _begin(plan):
+def _begin(plan, cluster):
     "Note in the record what runs, and with what. What `first` and the steps that follow from it did before no longer counts."
     parameters = {name: value for name, value in plan.parameters.items() if value != ""}
     again = {row["step"] for row in plan.rows if row["does"] == "run"} if plan.first else ()
     update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
-               seed=parameters.get("seed", 0), steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
+               cluster=cluster, seed=parameters.get("seed", 0),
+               steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
 
 # %% ../../nbs/run/pipeline.ipynb #24679933
 def _run_steps(plan, after, cluster):
     "Execute the steps of the plan, on the cluster where there is one; the chain's lock is held."
-    _begin(plan)
-    update_run(plan.run_dir, cluster=cluster)
+    _begin(plan, cluster)
     terminal = Terminal({row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"})
     try:
         if cluster:
@@ -263,10 +250,7 @@ def _run_steps(plan, after, cluster):
         terminal.bar.close()
 
 # %% ../../nbs/run/pipeline.ipynb #cfd5de38
-def run_chain(
-    plan: Plan,  # what to do
-    after=lambda run_dir, step: None,  # called after each step, and at the end with step None
-) -> Path:
+def run_chain(plan: Plan, after=lambda run_dir, step: None) -> Path:  # what to do; called after each step, and at the end with step None
     "Run every step that has to run, and return the run's folder. Raises a `PosterGenresError` at the first failure."
     with disk_errors(plan.run_dir), locked(plan.run_dir):
         cluster = check_cluster([plan.run_dir, Path(plan.parameters.get("cache") or plan.run_dir.parent / "cache")])

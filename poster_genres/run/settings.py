@@ -17,25 +17,19 @@ import yaml
 from ..lib.runs import STEPS, InputError, check_choice, check_number, notebooks_folder
 
 # %% ../../nbs/run/settings.ipynb #debc2657
-def step_parameters(
-    step: str,  # one of `STEPS`
-) -> dict[str, dict]:
+def step_parameters(step: str) -> dict[str, dict]:  # one of `STEPS`
     "Return the parameters of a step as its notebook declares them: name -> type name, default (as source text), help."
     declared = papermill.inspect_notebook(str(notebooks_folder() / f"{STEPS[step].notebook}.ipynb").replace("{", "{{").replace("}", "}}"))
     return {name: {"type": entry["inferred_type_name"], "default": entry["default"], "help": entry["help"]} for name, entry in declared.items()}
 
 # %% ../../nbs/run/settings.ipynb #16919aa8
-def choices(
-    entry: dict,  # a parameter, as `step_parameters` describes it
-) -> tuple[str, ...]:
+def choices(entry: dict) -> tuple[str, ...]:  # a parameter, as `step_parameters` describes it
     "Return the words that the parameter may be, from the start of its comment; none when any text will do. Empty may stay empty."
     words = re.match(r"[\w.-]+( \| [\w.-]+)+", entry["help"])
     return tuple(words[0].split(" | ")) + (("",) if entry["default"] in ("''", '""') else ()) if words else ()
 
 # %% ../../nbs/run/settings.ipynb #a19c53f8
-def bounds(
-    entry: dict,  # a parameter, as `step_parameters` describes it
-) -> tuple[float, float]:
+def bounds(entry: dict) -> tuple[float, float]:  # a parameter, as `step_parameters` describes it
     "Return the smallest and the largest number that the parameter may be, from the start of its comment; infinite when it says nothing."
     number = lambda text: float(text) if "." in text else int(text)
     found = re.match(r"([\d.]+) (?:to ([\d.]+)|or more):", entry["help"])
@@ -46,7 +40,6 @@ def bounds(
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _TYPES = {"int": (int, "a whole number"), "float": (float, "a number"), "str": (str, "text"), "bool": (lambda text: _WORDS[text.lower()], "true or false")}
 
-# %% ../../nbs/run/settings.ipynb #5441d561
 def _checked(name, value, entry):
     "`value` as the declared type. Raises `InputError` when it is of another one, a wrong word, or a number out of bounds."
     read, expected = _TYPES[entry["type"]]
@@ -63,7 +56,6 @@ OPTIONS = {name: f"--{name}" for name in ("archive", "catalogue", "columns", "po
 RENAMED = {"generations": "distillation_rounds", "unfrozen": "trainable_fraction", ("augmentation", "mixed"): "mixup"}  # of earlier versions
 REMOVED = {"loss", "precision"}  # parameters of earlier versions whose other values were measured to bring nothing
 
-# %% ../../nbs/run/settings.ipynb #4d5e3665
 def _check_name(name, declared):
     "Raise `InputError` when no step has such a parameter, with what took its place or the nearest name."
     if name in OPTIONS:
@@ -76,9 +68,7 @@ def _check_name(name, declared):
             else f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(sorted(declared))}"))
 
 # %% ../../nbs/run/settings.ipynb #5677e11b
-def check_parameters(
-    given: dict,  # names and values, as they were typed or read
-) -> dict:
+def check_parameters(given: dict) -> dict:  # names and values, as they were typed or read
     "Return the same names with values of the declared types. Raises `InputError` for what any step that has the parameter refuses."
     entries = [item for step in STEPS for item in step_parameters(step).items()]
     values = dict(given)
@@ -91,19 +81,13 @@ def check_parameters(
     return values
 
 # %% ../../nbs/run/settings.ipynb #d923e16e
-def notebook_parameters(
-    step: str,  # one of `STEPS`
-    run_dir: Path,  # the run's folder
-    parameters: dict,  # the run's parameters, `archive` and `catalogue` among them
-) -> dict:
+def notebook_parameters(step: str, run_dir: Path, parameters: dict) -> dict:  # one of `STEPS`; the run's folder; the run's parameters
     "Return the parameters that the step's notebook gets: the run's own where it declares them, and its defaults."
     given = {"run_dir": str(run_dir)} | parameters
     return {name: given[name] if name in given else yaml.safe_load(str(entry["default"])) for name, entry in step_parameters(step).items()}
 
 # %% ../../nbs/run/settings.ipynb #52a967fe
-def read_profile(
-    name: str,  # a file of `nbs/profiles`, without its ending
-) -> dict:
+def read_profile(name: str) -> dict:  # a file of `nbs/profiles`, without its ending
     "Read the profile's description, parameters, and what it needs or draws. Raises `InputError` for an unknown name."
     folder = notebooks_folder() / "profiles"
     check_choice("--profile", name, tuple(sorted(path.stem for path in folder.glob("*.yaml"))))

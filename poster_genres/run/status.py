@@ -13,9 +13,7 @@ from ..lib.runs import InputError, outputs_folder, read_json, read_run, read_tab
 from .execution import clock
 
 # %% ../../nbs/run/status.ipynb #65776674
-def score_lines(
-    record: dict,  # a run's record
-) -> list[str]:
+def score_lines(record: dict) -> list[str]:  # a run's record
     "Return the main scores of each part, each beside its floor."
     number = lambda value: "–" if value is None else f"{value:.3f}"
     return [f"{part}: {name} {number(score.get('value'))} ({number(score.get('low'))} to {number(score.get('high'))}), "
@@ -24,9 +22,7 @@ def score_lines(
             for name in ("hits_at_3", "mean_average_precision") if isinstance(score := scores.get(name), dict)]
 
 # %% ../../nbs/run/status.ipynb #34d7d7a6
-def status_lines(
-    run_dir: Path,  # a run's folder
-) -> list[str]:
+def status_lines(run_dir: Path) -> list[str]:  # a run's folder
     "Return what the run is, the state of each of its steps, and its scores. Raises `InputError` for what is no run."
     record = read_run(run_dir)
     if record["state"] == "new":
@@ -42,9 +38,7 @@ def status_lines(
     return lines + [f"  {line}{late}" for line in score_lines(record)]
 
 # %% ../../nbs/run/status.ipynb #6570e584
-def runs_lines(
-    folder: Path | None = None,  # what holds the runs; default: outputs/
-) -> list[str]:
+def runs_lines(folder: Path | None = None) -> list[str]:  # what holds the runs; default: outputs/
     "Return the status of the newest run below the folder, and a line for each other one."
     folder, newest, others = folder or outputs_folder(), [], []
     for path in sorted(folder.glob("*/run.json"), key=lambda path: -path.stat().st_mtime_ns):
@@ -72,7 +66,6 @@ def _downloaded(run_dir, imdb_id):
     rows = _rows(run_dir, "posters", imdb_id)
     return [f"failed, {row.reason}" if row.status != "ok" else f"{row.width} x {row.height} {row.mode}, {row.path}" for row in rows]
 
-# %% ../../nbs/run/status.ipynb #d0871307
 def _sampled(run_dir, imdb_id):
     told = [f"{row.part} part as {', '.join(row.genres)}, {row.repeats} times, weight {row.weight:.2f}"
             + (f", same picture as {row.group}" if row.group != imdb_id else "") for row in _rows(run_dir, "sample", imdb_id)]
@@ -83,18 +76,13 @@ def _opened(run_dir, imdb_id):
     reason = read_json(run_dir / "dataset/failed.json").get(imdb_id)
     return [f"failed, {reason}"] if reason else [f"row {row.Index}" for row in _rows(run_dir, "dataset/index", imdb_id)]
 
-# %% ../../nbs/run/status.ipynb #f57c72f3
 def _predicted(run_dir, imdb_id):
     return [f"{row.part} part, predicted {', '.join(row.predicted) or 'nothing'}" for row in _rows(run_dir, "evaluation/predictions", imdb_id)]
 
-# %% ../../nbs/run/status.ipynb #c826f118
 _TELL = {"download": _downloaded, "manipulation": _sampled, "preprocessing": _opened, "evaluation": _predicted}
 
 # %% ../../nbs/run/status.ipynb #ae8716dd
-def movie_history(
-    run_dir: str | Path,  # the run's folder
-    imdb_id: str,  # the movie, in any spelling of its id
-) -> dict[str, str]:
+def movie_history(run_dir: str | Path, imdb_id: str) -> dict[str, str]:  # the run's folder; the movie, in any spelling of its id
     "Return what happened to the movie in each step that is done. Raises `InputError` when the catalogue does not hold it."
     try:
         wanted = normalise_id(imdb_id)
