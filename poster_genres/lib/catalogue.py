@@ -250,7 +250,7 @@ def _what_is_missing(columns, told):
 # %% ../../nbs/lib/catalogue.ipynb #2d092942
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, UnicodeError, csv.Error, pa.ArrowException)
 
-def read_catalogue(path: str | Path, columns: str = "") -> pd.DataFrame:  # as in `told_columns`; empty: by their names
+def read_catalogue(path: str | Path, columns: str = "") -> pd.DataFrame:  # as in `told_columns`, empty: by their names
     "A row for each row of the table at `path`; `reason` says why it is rejected; `attrs` has what was `Understood`. Raises `InputError`."
     told = told_columns(columns)
     try:

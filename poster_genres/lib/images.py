@@ -67,7 +67,7 @@ def contact_sheet(
     return sheet
 
 # %% ../../nbs/lib/images.ipynb #f9c09fb6
-def as_jpeg(image: Image.Image, quality: int = 85) -> Shown:  # Pillow's JPEG quality; 85 shows no artefacts at this size
+def as_jpeg(image: Image.Image, quality: int = 85) -> Shown:  # Pillow's JPEG quality: 85 shows no artefacts at this size
     "The `image` in RGB, such as a contact sheet, as something that a notebook displays and saves as a small JPEG."
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
