@@ -395,7 +395,7 @@ def _train_round(folder, dataset, targets, recipe, number, made):
 
 # %% ../nbs/05_cnn.ipynb #daaa99f4
 def training_devices(batch_size: int) -> list[str]:
-    "The devices that share each batch of that size: accelerators, or else processors; no more than can have equal shares."
+    "The devices that share each batch of `batch_size` posters: accelerators, or else processors; no more than can have equal shares."
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [device.name for device in devices[:max(count for count in range(1, len(devices) + 1) if batch_size % count == 0)]]
 
@@ -404,7 +404,7 @@ _mirrored = cache(lambda *names: tf.distribute.MirroredStrategy(names))  # one f
 
 
 def on_devices(names: list[str]):
-    "A scope: a network that is built and trained in it has a copy on each of these devices; one device needs no copies."
+    "A scope: a network that is built and trained in it has a copy on each device of `names`; one device needs no copies."
     return _mirrored(*names).scope() if len(names) > 1 else nullcontext()
 
 
