@@ -2,7 +2,7 @@
 
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs (no history of those trained on an accelerator)
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
-    python benchmarks/results.py curve RUN              `compact` learns from 1,705 of the run's training posters to all, in equally many steps
+    python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
     python benchmarks/results.py probe RUN              the same for a linear probe of the backbone, as it comes, of a run of `pretrained`
     python benchmarks/results.py thresholds RUN         ways to choose them, judged on training posters of a run of `pretrained`
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
@@ -39,8 +39,6 @@ from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
 EPOCHS = 6  # of each choice
-POSTERS = (1705, 3467, 6750)  # of the learning curve, and all
-PASSES = 4  # over all training posters, in posters seen, of each training of the learning curve
 CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
@@ -168,18 +166,11 @@ def choices(run):
     known.unlink()
 
 
-def some_posters(train, dataset, posters):
-    "The first `posters` of the training posters `train` (rows), in the order of the hash of the movie's id."
-    return train[np.argsort([draw(imdb_id, "share") for imdb_id in dataset.index.imdb_id.iloc[train]])[:posters]]
-
-
-def with_posters(run, posters):
-    "A run folder beside `run` whose training part is that many of its training posters."
-    other, dataset, train = beside(run, f"{posters}"), read_dataset(run), read_dataset(run).rows("train")
-    index = read_table(run / "dataset" / "index.parquet")
-    left_out = np.setdiff1d(train, some_posters(train, dataset, posters))
-    write_table(index.assign(part=index.part.mask(np.isin(np.arange(len(index)), left_out), "unseen")),
-                other / "dataset" / "index.parquet")  # in the place of the link
+def with_share(run, share):
+    "A run folder beside `run` whose training part is that share of its training posters, drawn by the hash of the movie's id."
+    other, index = beside(run, f"{share:.2f}"), read_table(run / "dataset" / "index.parquet")
+    left_out = (index.part == "train") & index.imdb_id.map(lambda imdb_id: draw(imdb_id, "share") >= share)
+    write_table(index.assign(part=index.part.mask(left_out, "unseen")), other / "dataset" / "index.parquet")  # in the place of the link
     return other
 
 
@@ -193,14 +184,17 @@ def curve_scores(truth, y_prob, draws):
 
 
 def curve(run):
-    "One row a number of training posters: the scores on validation of `compact`, which sees the same number of posters in all trainings."
-    run, dataset = Path(run), read_dataset(run)
-    truth, most = dataset.genres[dataset.rows("validation")], len(dataset.rows("train"))
-    draws, rows = bootstrap_weights(len(truth), 1000), others("curve", "network", ["compact"]).to_dict("records")
-    for posters in (*POSTERS, most):
-        epochs = round(PASSES * most / posters)
-        train(other := with_posters(run, posters), epochs=epochs, distillation_rounds=1, augmentation="mixup", patience=0)
-        rows.append({"network": "compact", "posters": posters, "epochs": epochs} | curve_scores(truth, answers(other, dataset), draws))
+    "One row a share of the training posters: the scores of the run's network on validation when it learns from no more."
+    run = Path(run)
+    step, dataset = read_run(run)["steps"]["cnn"], read_dataset(run)
+    truth = dataset.genres[dataset.rows("validation")]
+    draws, rows = bootstrap_weights(len(truth), 1000), others("curve", "network", [step["network"]]).to_dict("records")
+    for share in (0.25, 0.5, 1.0):
+        other = run
+        if share < 1:
+            train(other := with_share(run, share), **step["made_from"]["parameters"])
+        row = {"network": step["network"], "posters": len(read_dataset(other).rows("train"))}
+        rows.append(row | curve_scores(truth, answers(other, dataset), draws))
         print(json.dumps(rows[-1]), flush=True)
     save(pd.DataFrame(rows), "curve")
 
@@ -211,13 +205,12 @@ def probe(run):
     model = build_network(dataset, checked_recipe("pretrained"))
     found = frozen_features(model, dataset, run / "probe.npz", "as it comes")
     train, truth = dataset.rows("train"), dataset.genres[dataset.rows("validation")]
-    draws, position = bootstrap_weights(len(truth), 1000), {row: at for at, row in enumerate(train)}
+    draws, order = bootstrap_weights(len(truth), 1000), np.argsort([draw(imdb_id, "share") for imdb_id in dataset.index.imdb_id.iloc[train]])
     rows = others("curve", "network", ["linear probe"]).to_dict("records")
-    for posters in (*POSTERS, len(train)):
-        chosen = some_posters(train, dataset, posters)
-        known = found["plain"][[position[row] for row in chosen]].astype("float32")
+    for posters in (1705, 3467, 6750, len(train)):
+        known = found["plain"][order[:posters]].astype("float32")
         mean, deviation = standardize(known)
-        kernel, bias = logistic_regression(known, dataset.genres[chosen], np.ones(len(known)), 0.3)
+        kernel, bias = logistic_regression(known, dataset.genres[train[order[:posters]]], np.ones(len(known)), 0.3)
         y_prob = expit((found["validation"].astype("float32") - mean) / deviation @ kernel + bias)
         rows.append({"network": "linear probe", "posters": posters} | curve_scores(truth, y_prob, draws))
         print(json.dumps(rows[-1]), flush=True)
