@@ -40,9 +40,9 @@ def shift_and_mirror(
     images: np.ndarray,  # posters x height x width x 3
     random: np.random.Generator,  # the source of random numbers
     shift: float = 0.08,  # how far a poster may move, as a share of its height and width
-    zoom: float = 0.0,  # how much larger or smaller it may become, and half as much stretched
+    zoom: float = 0.0,  # the most by which it grows or shrinks, as a share; it is stretched by up to half of that
 ) -> np.ndarray:
-    "Shift each poster a little and mirror half of them; the edge is repeated where nothing was."
+    "Shift each poster a little and mirror half of them; fill the gap by repeating the edge."
     count, height, width, _ = images.shape
     down, right = (random.uniform(-shift, shift, (count, 1)) * size for size in (height, width))
     scale = random.uniform(1 - zoom, 1 + zoom, (count, 1))
@@ -58,7 +58,7 @@ def shift_and_mirror(
 
 # %% ../nbs/05_cnn.ipynb #af750c23
 def random_erasing(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    "Hide a rectangle of about half of the `images` (changed in place), up to a sixth of their area, behind one colour, by `random` numbers."
+    "In about half of the `images`, changed in place, hide a rectangle of up to a sixth of the area behind one colour, by `random` numbers."
     height, width = images.shape[1:3]
     for number in np.flatnonzero(random.random(len(images)) < 0.5):
         tall, wide = (max(1, int(size * random.uniform(0.15, 0.4))) for size in (height, width))
@@ -154,7 +154,7 @@ def checked_recipe(
     patience: int = 10,  # 0: never stop early
     **chosen,  # epochs, distillation_rounds, batch_size, learning_rate, augmentation; 0 or empty: the recipe's
 ) -> Recipe:
-    "The network's recipe with what was chosen otherwise. Raises `InputError` naming the parameter that is wrong."
+    "The recipe of `network`, with the values that are `chosen` in place of its own. Raises `InputError` naming a wrong parameter."
     recipe = RECIPES[check_choice("network", network, tuple(RECIPES))]
     check_choice("scaling", scaling, tuple(SCALINGS))
     check_choice("augmentation", chosen.get("augmentation") or "none", tuple(AUGMENTATIONS))
@@ -181,7 +181,7 @@ def build_network(dataset: Dataset, recipe: Recipe, scaling: str = "bytes") -> k
 
 # %% ../nbs/05_cnn.ipynb #7d1b7506
 def _read_arrays(path, origin):
-    "The arrays in the file by their names; none when it is missing, damaged, or made from something else than `origin`: they can be made again."
+    "The arrays of the file by name; none when it is missing, damaged or of another `origin`: they can be made again."
     try:
         with np.load(path) as file:
             arrays = dict(file)
@@ -202,7 +202,7 @@ def _write_arrays(path, origin, **arrays):
 
 # %% ../nbs/05_cnn.ipynb #c1da7461
 def frozen_features(model: keras.Model, dataset: Dataset, path: Path, origin: str) -> dict[str, np.ndarray]:
-    "Features (float16) of `model` for the training posters of `dataset`, for them mirrored, and for validation; kept at `path` with their `origin`."
+    "Features (float16) by `model` of the training posters of `dataset`, plain and mirrored, and the validation posters; cached at `path` with their `origin`."
     if saved := _read_arrays(path, origin):
         return saved
     base, images, train, validation = features_of(model), dataset.images, dataset.rows("train"), dataset.rows("validation")
@@ -222,7 +222,7 @@ def standardize(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/05_cnn.ipynb #b75c5a4d
 def _set_linear_probe(model, dataset, targets, features):
-    "Put the logistic regressions from `frozen_features` to targets with the best mean average precision on validation into the last layer."
+    "Fit logistic regressions from `frozen_features` to the targets, and put the one that is best on validation into the last layer."
     train, validation = dataset.rows("train"), dataset.rows("validation")
     both = np.concatenate([features["plain"], features["mirrored"]]).astype("float32")
     wanted, weights = np.tile(targets[train], (2, 1)), np.tile(dataset.repeats(train) * dataset.weights(train), 2)
@@ -260,7 +260,7 @@ def _should_stop(history, recipe):
 
 # %% ../nbs/05_cnn.ipynb #f8983b8a
 class TrainingState:
-    "How far a training has come: what its next epoch needs, kept in one file."
+    "What the next epoch of a training needs, kept in one file."
 
     def __init__(self, path: Path, origin: str):
         self.path, self.origin = path, origin

@@ -53,7 +53,7 @@ def ask(model: keras.Model, dataset: Dataset, part: str) -> Part:
 
 # %% ../nbs/06_evaluation.ipynb #938a5145
 def reliability(part: Part) -> pd.DataFrame:
-    "For each of 15 bins of equal width that has a pair of the `part`: the mean probability, the share that is true, and the number of pairs."
+    "For each of 15 bins of equal width, without empty ones: the mean probability, the share that is true, and the number of pairs of the `part`."
     place = np.minimum((part.probabilities * 15).astype(int), 14)
     weights = np.broadcast_to(part.weights[:, None], part.truth.shape)
     sums = [np.bincount(place.ravel(), (weights * what).ravel(), 15) for what in (part.probabilities, part.truth, 1)]
@@ -94,7 +94,7 @@ class Baseline(NamedTuple):
 
 # %% ../nbs/06_evaluation.ipynb #687e2b97
 def constant_baseline(dataset: Dataset, validation: Part) -> Baseline:
-    "The genres' shares in the training part of `dataset`, with the thresholds that suit `validation` (or that part, where it is empty) best."
+    "The genres' shares in the training part of `dataset`, with the thresholds for the best F1 on `validation` (or on training, where it is empty)."
     rows = dataset.rows("train")
     known = validation if len(validation.rows) else Part(rows, dataset.genres[rows], np.empty(0), dataset.repeats(rows))
     unscored = Baseline(dataset.prior(), None)
@@ -107,7 +107,7 @@ def _mean_colours(images, rows):
 
 # %% ../nbs/06_evaluation.ipynb #7a6a4c08
 def _colour_answers(dataset, parts):
-    "The parts with what one logistic regression a genre, fitted to the training posters, predicts from the poster's mean colour."
+    "The parts with the predictions from the mean colour alone, by a logistic regression for each genre, fitted to the training posters."
     train = dataset.rows("train")
     known, weights = _mean_colours(dataset.images, train), dataset.repeats(train)
     centre, scale = known.mean(0), known.std(0) + 1e-6
@@ -167,7 +167,7 @@ def _group_tables(dataset, test, baseline):
 
 # %% ../nbs/06_evaluation.ipynb #07e23e3a
 def plot_scores(scores: dict) -> Figure:
-    "A figure of the `scores` of `measure`: each score of the network with its interval, and two of the baselines, on the axis of skill."
+    "A figure of the `scores` of `measure`, as skill: the network with its intervals, and two baselines."
     figure = Figure(figsize=(9, 3.6), dpi=72, layout="constrained")
     axis, rows = figure.subplots(), [name for name in reversed(SCORE_NAMES) if name in scores["test"] and name != "expected_calibration_error"]
     lines = [scores["test"][name] for name in rows]
@@ -186,7 +186,7 @@ def plot_scores(scores: dict) -> Figure:
 
 # %% ../nbs/06_evaluation.ipynb #b6679fc7
 def plot_genres(genres: dict) -> Figure:
-    "A figure of the genres of a record of scores: average precision with interval and floor of the most frequent ones, most skill on top."
+    "A figure of `genres` (from `scores.json`): average precision, interval and floor of the most frequent ones, most skill on top."
     known = {name: line for name, line in genres.items() if line["value"] is not None}
     shown = sorted(known, key=lambda name: -known[name]["movies"])[:MOST_SHOWN]
     rows, rest = sorted(shown, key=lambda name: known[name]["skill"]), f"; {len(known) - len(shown)} rarer genres are not shown" * (len(known) > len(shown))
@@ -279,7 +279,7 @@ def _predictions_table(dataset, parts, thresholds):
 
 # %% ../nbs/06_evaluation.ipynb #2bcaf4bb
 def _with_words(run_dir, reading, dataset, parts, scores, resamples, seed):
-    "The run's text model with its combinations, their scores, and their pictures, as `_save_pictures` takes them."
+    "The run's text model with its combinations, their scores, and the pictures for `_save_pictures`."
     model, words, counts = learn_words(run_dir, reading, dataset.names)
     validation, test = parts["validation"], parts["test"]
     answers = {name: part_answers(model, words, dataset, parts[name]) for name in ("validation", "test")}
@@ -326,7 +326,7 @@ def evaluate(
 
 # %% ../nbs/06_evaluation.ipynb #e5a68e16
 def evaluated(run_dir: str | Path) -> dict:
-    "The record of `run_dir`. Raises `InputError` when its evaluation is not done, or is not of the network and posters that it has now."
+    "The record of `run_dir`. Raises `InputError` when its evaluation is missing or not of its present network and posters."
     if not is_intact(run_dir, "evaluation"):
         raise InputError(f"{run_dir} has no evaluation of the network that it has now: run it to the end first")
     return read_run(run_dir)

@@ -196,7 +196,7 @@ def _ask_ways(text, predictor, y_prob, lines, titles):
 
 # %% ../nbs/07_prediction.ipynb #dbc1e735
 def _as_genres(names, y_prob, thresholds):
-    "Name, probability and whether it is predicted, of each genre, most probable first."
+    "For each genre, most probable first: its name, its probability, and whether it is predicted."
     return [{"name": names[place], "probability": round(float(y_prob[place]), 4), "predicted": bool(y_prob[place] >= thresholds[place])}
             for place in np.argsort(-y_prob, kind="stable")]
 
