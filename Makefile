@@ -19,7 +19,7 @@ $(READY): requirements.lock settings.ini setup.py pyproject.toml
 	@echo "Setting up .venv from requirements.lock; this takes some minutes the first time."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=python3.11")'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -100,7 +100,7 @@ lock: $(READY)  ## resolve requirements.lock anew from settings.ini
 	@$(BIN)/python -m pip install -qq uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 	    --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock setup.py
-	@$(BIN)/python -m pip install -qq --dry-run --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --dry-run --no-deps --require-hashes -r requirements.lock
 
 clean:  ## delete the environment and the cache; runs stay
 	rm -rf .venv outputs/cache
