@@ -47,9 +47,9 @@ class Documented(Processor):
 
 def documentation(thing, name, lookup):
     "Markdown for a function or class: heading, link to its source, docstring, a row for each parameter, and its methods."
-    source = lookup.code(name)
+    source, (_, comment) = lookup.code(name), comment_behind(thing)
     lines = [f"### {name}", "", f"[source]({source})" if source else "", "",
-             f"```python\n{call_of(thing, name)}\n```", "", inspect.getdoc(thing) or "", "", *parameter_rows(thing)]
+             f"```python\n{call_of(thing, name)}{'  # ' * bool(comment)}{comment}\n```", "", inspect.getdoc(thing) or "", "", *parameter_rows(thing)]
     if inspect.isclass(thing):
         for method, function in vars(thing).items():
             if inspect.isfunction(function) and (not method.startswith("_") or method == "__call__"):
@@ -68,29 +68,49 @@ def call_of(thing, name):
     return text if len(text) < 90 else f"{name}(\n    " + ",\n    ".join(written) + ",\n)"
 
 
+def comment_behind(thing):
+    "The comment behind a signature of one line with several parameters: one piece for each of them, or all of it, which tells of something else."
+    try:
+        names = [name for name in inspect.signature(thing).parameters if name != "self"]
+        start = "def __init__(" if inspect.isclass(thing) else "def "
+        line = next(line for line in inspect.getsource(thing).splitlines() if line.lstrip().startswith(start))
+    except (OSError, TypeError, ValueError, StopIteration):
+        return [], ""
+    signature, _, comment = line.partition("  # ")
+    if len(names) < 2 or not signature.endswith(":"):
+        return [], ""
+    pieces = comment.split("; ")
+    return (pieces, "") if len(pieces) == len(names) else ([], comment)
+
+
+def as_table(first, rows):
+    "The rows (name, type, default, explanation) as a Markdown table without columns in which nothing stands; empty without rows."
+    columns = [(title, cells) for title, cells in zip((first, "type", "default", "what it is"), zip(*rows)) if any(cells)]
+    lines = [[title for title, _ in columns], ["---"] * len(columns), *zip(*(cells for _, cells in columns))] if rows else []
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
 def parameter_rows(thing):
     "A Markdown table of the parameters with their types, defaults and explanations; empty when there are none."
     if hasattr(thing, "_fields"):
         lines = re.findall(r"^    (\w+): ([^#=\n]+?)(?: = ([^#\n]+?))?(?:  # (.*))?$", inspect.getsource(thing), re.M)
-        rows = [" | ".join(["", f"`{name}`", kind.replace("|", "\\|"), f"`{default}`" if default else "", words, ""]).strip() for name, kind, default, words in lines]
-        return ["| field | type | default | what it is |", "|---|---|---|---|", *rows] if rows else []
+        return as_table("field", [(f"`{name}`", kind.replace("|", "\\|"), f"`{default}`" if default else "", words) for name, kind, default, words in lines])
     try:
         known = docments(thing, full=True, returns=False)
     except (ValueError, TypeError):
         return []
     known = {name: about for name, about in known.items() if name not in ("self", "return") and isinstance(about, dict)}
     comments = [about.get("docment") or "" for about in known.values()]
-    said = [comment for comment in comments if comment]
-    if len(said) == 1 and said[0].count("; ") == len(comments) - 1:  # a comment behind a signature of one line tells of all parameters, in their order
-        comments = said[0].split("; ")
+    pieces, other = comment_behind(thing)
+    comments = pieces or ([""] * len(comments) if other else comments)
     rows = []
     for (name, about), comment in zip(known.items(), comments):
         kind = about.get("anno", empty)
         kind = "" if kind is empty else getattr(kind, "__name__", str(kind)) if "[" not in str(kind) and "|" not in str(kind) else str(kind)
         default = "" if about.get("default", empty) is empty else f"`{about['default']!r}`"
         words = comment.replace("|", "\\|").replace("\n", " ")
-        rows.append(f"| `{name}` | {kind.replace('|', chr(92) + '|')} | {default.replace('|', chr(92) + '|')} | {words} |")
-    return ["| parameter | type | default | what it is |", "|---|---|---|---|", *rows] if rows else []
+        rows.append((f"`{name}`", kind.replace("|", "\\|"), default.replace("|", "\\|"), words))
+    return as_table("parameter", rows)
 
 
 def split_title(path):

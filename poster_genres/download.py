@@ -137,7 +137,7 @@ def fetch_shard(links: list[str],  # of posters
         os.environ["POSTER_GENRES_CONTACT"] = contact
     asking = Client(**client | {"policy": ClientPolicy(*client["policy"])}, budget=partial(SharedBudget, call))
     found = list(fetch_links(links, asking, folder, connections))
-    hosts = {name: [dict(host.counts), host.budget.waited, host.budget.blocked] for name, host in asking.hosts.items() if host.counts}
+    hosts = {name: [dict(host.counts), host.budget.waited, host.budget.blocked] for name, host in asking.hosts.items() if host.counts or host.budget.blocked}
     return {"found": found, "hosts": hosts}
 
 # %% ../nbs/02_download.ipynb #17fae522
