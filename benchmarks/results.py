@@ -2,7 +2,7 @@
 
     python benchmarks/results.py networks RUN RUN ...   scores, cost and history of evaluated runs (no history of those trained on an accelerator)
     python benchmarks/results.py choices RUN            one choice at a time, on the run's dataset, judged on validation
-    python benchmarks/results.py curve RUN              the run's network learns from a quarter and from half of the training posters
+    python benchmarks/results.py curve RUN              `compact` learns from a part of the run's training posters, always in as many steps
     python benchmarks/results.py probe RUN              the same for a linear probe of the backbone, as it comes, of a run of `pretrained`
     python benchmarks/results.py thresholds RUN         ways to choose them, judged on training posters of a run of `pretrained`
     python benchmarks/results.py pace RUN RUN ...       posters a second that the networks of the runs learn from, measured in turns
@@ -30,7 +30,7 @@ from poster_genres.lib.calibration import choose_platt, load_predictor, logistic
 from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
 from poster_genres.lib.explanations import by_group, decades, number_of_genres
-from poster_genres.lib.runs import notebooks_folder, read_json, read_run, read_table, write_json, write_table
+from poster_genres.lib.runs import notebooks_folder, read_json, read_run, write_json, write_table
 from poster_genres.evaluation import evaluated
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
 from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, choose_thresholds, f1, hits_at_k, interval, log_loss,
@@ -39,6 +39,7 @@ from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
 EPOCHS = 6  # of each choice
+FEWER, PASSES = (1705, 3467, 6750), 6  # training posters of the curve beside all; passes through all, which say how many steps each has
 CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
@@ -100,7 +101,7 @@ def networks(runs):
 
 
 def ways(run):
-    "One row a way to ask, and one row a difference between two of them: each score with its interval."
+    "One row a set of inputs, and one row a difference between two of them: each score with its interval."
     scores = read_json(Path(run, "evaluation", "scores.json"))
     flat = lambda lines: {f"{name} {key}": line[key] for name, line in lines.items() if isinstance(line, dict) for key in ("value", "low", "high", "floor") if key in line}
     save(pd.DataFrame([{"way": way, "movies": card["movies"]} | flat(card) for way, card in scores["ways"].items()]), "ways")
@@ -166,11 +167,18 @@ def choices(run):
     known.unlink()
 
 
-def with_share(run, share):
-    "A run folder beside `run` whose training part is that share of its training posters, drawn by the hash of the movie's id."
-    other, index = beside(run, f"{share:.2f}"), read_table(run / "dataset" / "index.parquet")
-    left_out = (index.part == "train") & index.imdb_id.map(lambda imdb_id: draw(imdb_id, "share") >= share)
-    write_table(index.assign(part=index.part.mask(left_out, "unseen")), other / "dataset" / "index.parquet")  # in the place of the link
+def first_posters(dataset):
+    "Rows of the training posters, in the order of a hash of their movies' ids: the first so many are the same ones in every comparison."
+    rows = dataset.rows("train")
+    return rows[np.argsort([draw(imdb_id, "share") for imdb_id in dataset.index.imdb_id.iloc[rows]])]
+
+
+def with_posters(run, posters):
+    "A run folder beside `run` that trains on the first `posters` of `first_posters`."
+    dataset, other = read_dataset(run), beside(run, str(posters))
+    index = dataset.index.copy()
+    index.loc[index.index[first_posters(dataset)[posters:]], "part"] = "unseen"
+    write_table(index, other / "dataset" / "index.parquet")  # in the place of the link
     return other
 
 
@@ -184,17 +192,13 @@ def curve_scores(truth, y_prob, draws):
 
 
 def curve(run):
-    "One row a share of the training posters: the scores of the run's network on validation when it learns from no more."
-    run = Path(run)
-    step, dataset = read_run(run)["steps"]["cnn"], read_dataset(run)
-    truth = dataset.genres[dataset.rows("validation")]
-    draws, rows = bootstrap_weights(len(truth), 1000), others("curve", "network", [step["network"]]).to_dict("records")
-    for share in (0.25, 0.5, 1.0):
-        other = run
-        if share < 1:
-            train(other := with_share(run, share), **step["made_from"]["parameters"])
-        row = {"network": step["network"], "posters": len(read_dataset(other).rows("train"))}
-        rows.append(row | curve_scores(truth, answers(other, dataset), draws))
+    "One row a number of training posters: the scores of `compact` on validation after as many steps as `PASSES` passes through all of them."
+    run, dataset = Path(run), read_dataset(run)
+    truth, every = dataset.genres[dataset.rows("validation")], len(dataset.rows("train"))
+    draws, rows = bootstrap_weights(len(truth), 1000), others("curve", "network", ["compact"]).to_dict("records")
+    for posters in (*FEWER, every):
+        train(other := with_posters(run, posters), epochs=round(PASSES * every / posters), distillation_rounds=1, patience=0)
+        rows.append({"network": "compact", "posters": posters} | curve_scores(truth, answers(other, dataset), draws))
         print(json.dumps(rows[-1]), flush=True)
     save(pd.DataFrame(rows), "curve")
 
@@ -205,9 +209,9 @@ def probe(run):
     model = build_network(dataset, checked_recipe("pretrained"))
     found = frozen_features(model, dataset, run / "probe.npz", "as it comes")
     train, truth = dataset.rows("train"), dataset.genres[dataset.rows("validation")]
-    draws, order = bootstrap_weights(len(truth), 1000), np.argsort([draw(imdb_id, "share") for imdb_id in dataset.index.imdb_id.iloc[train]])
+    draws, order = bootstrap_weights(len(truth), 1000), np.searchsorted(train, first_posters(dataset))
     rows = others("curve", "network", ["linear probe"]).to_dict("records")
-    for posters in (1705, 3467, 6750, len(train)):
+    for posters in (*FEWER, len(train)):
         known = found["plain"][order[:posters]].astype("float32")
         mean, deviation = standardize(known)
         kernel, bias = logistic_regression(known, dataset.genres[train[order[:posters]]], np.ones(len(known)), 0.3)
@@ -291,7 +295,7 @@ def of_size(predictor, height, width):
 
 
 def speed(run, archive):
-    "One row for each way to ask the run's network: megabytes, mean average precision on validation, and posters a second from files."
+    "One row for each form of the run's network: megabytes, mean average precision on validation, and posters a second from files."
     path, posters, rows = Path(run, "evaluation", "predictor.keras"), Path(archive, "posters"), []
     whole, dataset, file = load_predictor(path), read_dataset(run), Path(run, "evaluation", "tried.tflite")
     validation = dataset.rows("validation")

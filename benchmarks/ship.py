@@ -40,9 +40,9 @@ catalogue and the decade. The student was trained on 100,000 posters with mixup,
 
 WORDS = """**Words.** Behind the network the file carries a linear model from words to genres, learned from {titles:,} titles of movies whose id
 falls into neither validation nor test, and from the lines that text recognition found on {posters:,} training posters. With the extra
-`words` a poster is read as well as looked at (`poster`); a title that is given speaks, too. Ways to ask, on the same test movies:
+`words` a poster is read as well as looked at (`poster`); a title that is given speaks, too. Sets of inputs, on the same test movies:
 
-| way to ask | hits@3 | mean average precision | macro F1 | log-loss |
+| inputs | hits@3 | mean average precision | macro F1 | log-loss |
 |---|---|---|---|---|
 {ways}
 

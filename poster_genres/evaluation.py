@@ -297,7 +297,7 @@ def _with_words(run_dir, reading, dataset, parts, scores, resamples, seed):
 @step("evaluation")
 def evaluate(
     run_dir: str | Path,  # the run's folder
-    reading: str = "none",  # none | words | title: whether words speak beside the picture; words are read on the posters, titles come from the catalogue
+    reading: str = "none",  # none | words | title: the text that predicts beside the picture: none, the words read on the poster, or the catalogue's title
     resamples: int = 1000,  # 10 to 100000: how often the movies are drawn anew for the intervals
     seed: int = 0,  # 0 to 4294967295: decides these draws and the random baseline
 ) -> dict:

@@ -1,10 +1,15 @@
 """Work for the tests of a cluster, which its workers import: numbers are doubled, and some numbers bring trouble where a file asks for it."""
+import contextlib
 import errno
 import os
 import time
 from pathlib import Path
 
 import numpy as np
+
+from poster_genres.lib.budgets import SharedBudget
+from poster_genres.lib.client import ClientPolicy
+from poster_genres.lib.runs import RefusedError
 
 
 def double(numbers, place="", seconds=0.0):
@@ -40,3 +45,11 @@ def old():
     import poster_genres.lib.cluster
     found = poster_genres.lib.cluster.software() | {"pillow": "9.0"}
     poster_genres.lib.cluster.software = lambda: found
+
+
+def block(call, host, policy):
+    "Tell the budget of a host, which all workers share, that a challenge came; its message."
+    budget = SharedBudget(call, host, ClientPolicy(*policy))
+    with contextlib.suppress(RefusedError):
+        budget.block("answers with a challenge")
+    return budget.blocked

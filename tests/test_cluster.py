@@ -1,5 +1,6 @@
 """Work on a cluster: the same bytes from any number of workers, and one plain line for whatever is lost, after which what is done is kept."""
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -122,6 +123,17 @@ def test_killed_worker_costs_a_shard(tmp_path):
         dask.kill(dask.workers[0])
         found += [one for shard in shards for one in shard["doubled"]]
         assert found == WANTED and calls(tmp_path) == sorted(set(calls(tmp_path))), "a shard that was done is not done again"
+
+
+def test_what_a_killed_worker_has_done_is_done(tmp_path):
+    "Dask loses what the work returned and would do it again, which here it cannot."
+    with a_cluster(tmp_path / "dask", 2) as dask:
+        shards = map_shards(partial(double, place=str(tmp_path)), list(range(20)), tmp_path / "shards", size=4)
+        found = list(next(shards)["doubled"])
+        wait_for(lambda: len(calls(tmp_path)) == 5)
+        dask.workers[1].send_signal(signal.SIGSTOP)
+        dask.kill(dask.workers[0])
+        assert found + [one for shard in shards for one in shard["doubled"]] == WANTED[:20]
 
 
 def test_without_workers_there_is_a_line_and_the_next_call_goes_on(tmp_path, monkeypatch):

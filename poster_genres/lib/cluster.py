@@ -239,7 +239,7 @@ def _check_waiting(cluster, future, waited, alone):
 def _raise_if_failed(future):
     "Raise what the work raised, or `WorkersLost` when it has no end."
     from distributed import KilledWorker
-    if future.status not in ("finished", "error"):
+    if future.status not in ("finished", "error", "lost"):  # lost: what it returned went with its worker
         raise WorkersLost("the connection to the scheduler was lost", "when it can be reached again")
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):

@@ -97,7 +97,7 @@ def _add_run(commands):
 # %% ../../nbs/run/cli.ipynb #8b7fff38
 def _parameter_help():
     "The steps' parameters as text, from their notebooks."
-    lines = [f"  {name:<18} {entry['default']:<22} {step}: {entry['help']}" for step in STEPS
+    lines = [f"  {name:<19} {entry['default']:<22} {step}: {entry['help']}" for step in STEPS
              for name, entry in settings.step_parameters(step).items() if name not in ("seed", *settings.OPTIONS)]
     return "\n".join([f"The steps are {', '.join(STEPS)}. Their parameters, for -p:", "", *lines,
                       "  seed               0                      all steps: the seed of all random draws"])
