@@ -26,7 +26,7 @@ from poster_genres.lib.runs import notebooks_folder
 from poster_genres.reading import map_posters, title_words_read
 
 WAYS = {
-    "as it is used": Settings(),
+    "settings of step 4a": Settings(),
     "enlarged three times": Settings(shorter_side=546, longer_side=2184),
     "enlarged one and a half times": Settings(shorter_side=273, longer_side=1092),
     "small print, too": Settings(least_height=0.0),

@@ -39,7 +39,7 @@ from poster_genres.scraping import draw
 
 FOLDER = notebooks_folder() / "results"
 EPOCHS = 6  # of each choice
-FEWER, PASSES = (1705, 3467, 6750), 6  # training posters of the curve beside all; passes through all, which say how many steps each has
+FEWER, PASSES = (1705, 3467, 6750), 3  # training posters of the curve beside all; passes through all, which say how many steps each has
 CHOICES = {  # what is different from the network `compact` as it is
     "as it is": {},
     "no augmentation": {"augmentation": "none"},
@@ -245,11 +245,11 @@ def thresholds(run, draws=40, movies=894):
         validation, test = some(order[:movies]), some(order[movies:])
         scaling, _ = choose_platt(validation.truth, validation.probabilities, validation.weights)
         validation, test = (part._replace(probabilities=scaling(part.probabilities)) for part in (validation, test))
-        ways = {"by the truth": choose_thresholds(*validation[1:]), "by what is expected": choose_thresholds(*validation[1:], expected=True),
-                "by the truth of the others": choose_thresholds(*test[1:])}
+        ways = {"labels": choose_thresholds(*validation[1:]), "expected F1": choose_thresholds(*validation[1:], expected=True),
+                "labels of the scored posters (upper bound)": choose_thresholds(*test[1:])}
         found.append({way: float(f1(test.truth, test.probabilities >= chosen.genres)) for way, chosen in ways.items()})
     found = pd.DataFrame(found)
-    change = found.sub(found["by the truth"], axis=0)
+    change = found.sub(found["labels"], axis=0)
     rows = {"macro_f1": found.mean(), "spread": found.std(), "change": change.mean(), "low": change.quantile(0.025), "high": change.quantile(0.975)}
     save(pd.DataFrame(rows).rename_axis("thresholds").reset_index(), "thresholds")
 

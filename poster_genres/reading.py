@@ -87,7 +87,7 @@ def map_posters(
     "Yield the readings of each shard, in order. Raises `StepError` when the workers are lost; what was read is kept."
     shards, paths = Path(shards or Path(folder, "shards")), [str(path) for path in paths]
     shutil.rmtree(shards, ignore_errors=True)
-    size = 8  # posters: two seconds of work
+    size = 8  # posters: two to three seconds of work
     for readings in map_shards(partial(read_posters, folder=folder), paths, shards, size=size, workers=worker_count(workers, len(paths), 2 * size),
                                save=save_json, load=load_json, label="Reading", unit="posters", read=paths[:1]):
         yield [Reading([Line(*line) for line in lines], reason) for lines, reason in readings]
