@@ -251,17 +251,25 @@ def predict(
         yield {"file": str(folder)} | less
 
 # %% ../nbs/07_prediction.ipynb #638c125a
+def _title_places(columns):
+    "The places of the columns file and title; None when one is missing."
+    names = [str(name).strip().lower() for name in columns]
+    return [[names.index("file")], [names.index("title")]] if {"file", "title"} <= {*names} else None
+
 def _read_titles(path):
-    "The title for each file that a CSV table with the columns file and title names. Raises `InputError` when it is no such table."
-    import pandas as pd
+    "The title for each file that a table with the columns file and title names. Raises `InputError` when it is no such table."
+    from poster_genres.lib.tables import open_table
     try:
-        table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError, csv.Error) as error:
+        source = open_table(path, _title_places, lambda cell: bool(Path(cell).suffix))
+        rows = [values for values, _ in source.rows]
+    except (OSError, ValueError, RuntimeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table ({reason(error)}): expected CSV with the columns file and title") from None
-    names = {str(name).strip().lower(): name for name in table.columns}
-    if not {"file", "title"} <= names.keys():
-        raise InputError(f"{path} has the columns {', '.join(map(str, table.columns[:8]))}: expected file and title")
-    return {file: title for file, title in zip(table[names["file"]], table[names["title"]]) if title.strip()}
+    if not (places := _title_places(source.columns)):
+        raise InputError(f"{path} has the columns {', '.join(map(str, source.columns[:8]))}: expected file and title")
+    if wrong := next((number for number, values in enumerate(rows, 1) if "".join(map(str, values[len(source.columns):])).strip() or not values), None):
+        raise InputError(f"{path}, row {wrong}: {len(rows[wrong - 1])} cells, expected {len(source.columns)}; put a title that holds a comma in quotation marks")
+    pairs = ([str(values[place] or "").strip() for place, in places] for values in rows if len(values) > max(map(max, places)))
+    return {file: title for file, title in pairs if title}
 
 # %% ../nbs/07_prediction.ipynb #8f2d6a3e
 def titles_for(

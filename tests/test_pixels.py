@@ -233,6 +233,20 @@ def test_small_files_that_make_much_work_are_refused(name):
     assert time.process_time() - started < 3
 
 
+def test_half_files_are_damaged_and_odd_marks_of_position_are_not(tmp_path):
+    "A file of a known format that ends too soon is damaged, not unknown; an EXIF mark that is text turns nothing."
+    picture, exif = Image.new("RGB", (60, 90), "red"), Image.Exif()
+    for format in ("WEBP", "PNG", "JPEG"):
+        file = io.BytesIO()
+        picture.save(file, format)
+        with pytest.raises(BadImage, match="damaged image"):
+            verify(file.getvalue()[:18])
+    exif[0x010E] = "upright"
+    picture.save(tmp_path / "marked.jpg", exif=exif.tobytes().replace(b"\x01\x0e", b"\x01\x12").replace(b"\x0e\x01", b"\x12\x01"))
+    assert Image.open(tmp_path / "marked.jpg").getexif()[0x0112] == "upright"
+    assert verify((tmp_path / "marked.jpg").read_bytes()).mode == "RGB" and pixels(tmp_path / "marked.jpg", 12, 18).shape == (18, 12, 3)
+
+
 def test_labels_and_sheets_have_bounds():
     started = time.process_time()
     sheet = contact_sheet([Image.new("RGB", (20, 30))] * 2000, ["word " * 20_000 + "\n" + "x" * 100_000] * 2000, columns=2)

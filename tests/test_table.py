@@ -130,6 +130,15 @@ LAYOUTS = {
     "backslash before quotes": lambda: table_of(usual, doublequote=False, escapechar="\\", quoting=csv.QUOTE_NONNUMERIC),
     "UTF-16": lambda: table_of(usual, "\t").encode("utf-16"),
     "gzip": lambda: gzip.compress(table_of(usual).encode()),
+    "TMDB's answer": lambda: json.dumps({"page": 1, "results": [{"imdb_id": i, "title": t, "genres": [{"label": name} for name in g], "year": y} for i, t, g, y in ROWS]}),
+    "pandas's parts": lambda: pd.DataFrame(ROWS, columns=["imdb_id", "title", "genres", "year"]).astype(object).to_json(orient="split"),
+    "PostgreSQL's lists": lambda: table_of(usual | {"genres": lambda i, t, g, y: f"{{{','.join(g)}}}"}),
+    "a blank before quotation marks": lambda: "imdb_id, title, genres, year\n" + "".join(
+        ", ".join([i, *('"{}"'.format(cell.replace('"', '""')) for cell in (t, ", ".join(g))), str(y or "")]) + "\n" for i, t, g, y in ROWS),
+    "genre1 and genre2": lambda: table_of({"imdb_id": usual["imdb_id"], "title": usual["title"], "year": usual["year"], "genre1": lambda i, t, g, y: g[0], "genre2": lambda i, t, g, y: "".join(g[1:])}),
+    "genre_Drama and so on": lambda: table_of({"imdb_id": usual["imdb_id"], "title": usual["title"], "year": usual["year"], **{f"genre_{name}": lambda i, t, g, y, name=name: name in g for name in GENRES}}),
+    "links with a query": lambda: table_of(usual | {"imdb_id": lambda i, *_: f"www.imdb.com/title/{i}?ref_=x"}),
+    "ids as Excel's text": lambda: table_of(usual | {"imdb_id": lambda i, *_: f'="{i}"'}),
 }
 
 
@@ -195,6 +204,40 @@ def test_ids_of_other_kinds(tmp_path, columns, kind, ids):
     for name in ("862.jpg", "moon-1.JPG", "tt0000863.png"):
         (tmp_path / "images" / name).write_bytes(b"x")
     assert set(find_posters(tmp_path, kind=kind)) & set(ids) == {ids[0]}, "kinds do not mix"
+
+
+@pytest.mark.parametrize("columns, expected", [("title=nope", "--columns says title=nope, and there is no such column among 'imdb_id, title, genres'"), ("genres=title,genres=genres", "each role once")])
+def test_told_columns_have_to_be_there(tmp_path, columns, expected):
+    (tmp_path / "any.csv").write_text("imdb_id,title,genres\ntt0000001,A,War\n")
+    with pytest.raises(InputError, match=expected):
+        read_catalogue(tmp_path / "any.csv", columns)
+
+
+def test_cells_that_cannot_be_right_are_rejected(tmp_path):
+    "Digits that a spreadsheet has cut are no other movie's id, objects without a name no genre, and tags no genres where there is a column of these."
+    (tmp_path / "any.csv").write_text("imdb_id,genres,tags\n1.11E+05,War,\n4.0321E+04,War,\n3,\"[{'weight': 3}, 4]\",\n4,,prison\n")
+    table = read_catalogue(tmp_path / "any.csv")
+    assert list(table.reason.isna()) == [False, True, False, False] and "cut its digits" in table.reason[0] and table.imdb_id[1] == "tt0040321" and table.reason[3] == "no genre"
+
+
+def test_paths_of_images_are_ids_by_their_names(tmp_path):
+    (tmp_path / "any.csv").write_text("file_name,genres\nposters/moon.jpg,Drama\n./posters/moon_poster.jpg,War\nposters\\star-cover.png,Crime\n")
+    for name in ("posters/moon_poster.jpg", "posters/star-cover.png", "covers/moon.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = open_archive(tmp_path)
+    assert {name: path.name for name, path in found.posters.items()} == {"moon_poster": "moon_poster.jpg", "star-cover": "star-cover.png"}
+    assert list(found.movies.imdb_id) == ["moon", "moon_poster", "star-cover"] and [(path.name, why) for path, why in found.unused] == [("moon.jpg", "lies outside posters/")]
+
+
+def test_folders_of_genres_lose_no_file(tmp_path):
+    files = {"train/Horror/1.jpg": b"a", "test/Horror/1.jpg": b"b", "test/Horror/2.jpg": b"b", "Comedy/1980s/é.jpg": b"c", "Comedy/ü.jpg": b"d", "War/x.jpg": b"c", "1999/y.jpg": b"e", "z.jpg": b"f"}
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    found = open_archive(tmp_path)
+    assert sorted(map(tuple, found.movies.genres)) == [("Comedy",), ("Comedy", "War"), ("Horror",), ("Horror",)] and len(found.posters) == 4
+    assert {path.name: why.split(":")[0] for path, why in found.unused} == {"2.jpg": "of the same movie", "y.jpg": "lies in no folder of a genre", "z.jpg": "lies in no folder of a genre"}
 
 
 lone = st.sampled_from(['"', '"A', 'A"', '"A" B', 'A, B', '"A, B"', '""', "A", 'plot "told" again'])

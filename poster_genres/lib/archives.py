@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +19,16 @@ from typing import NamedTuple
 import pandas as pd
 
 from .catalogue import IMAGE_ENDING, KINDS, Row, as_catalogue, id_of, read_catalogue
-from .genres import genre_name, is_known_genre
-from .runs import InputError, files_below
+from .genres import is_known_genre, parse_genres
+from .runs import InputError, files_below, fingerprint
 
 # %% ../../nbs/lib/archives.ipynb #815565bd
 def poster_id(name: str,  # of a file, without its ending
-              kind: str = "imdb") -> str | None:  # of the ids, as in `id_of`
+              kind: str = "imdb",  # of the ids, as in `id_of`
+              ids: Container = ()) -> str | None:  # of a catalogue; a name that is one of them is the id as it is
     "The id that the file's name holds, None when it holds none."
+    if name in ids:
+        return name
     name = re.sub(r"(?:\s*\(\d{1,2}\)|\s*-\s*copy|[ _-]+(?:poster|cover))+$", "", name, flags=re.I)
     if kind == "imdb" and (found := re.search(r"(?<![A-Za-z0-9])tt0*([1-9]\d{0,9})(?!\d)", name, re.I)):
         return f"tt{int(found[1]):07}"
@@ -45,7 +49,9 @@ def _image_files(archive, posters=""):
         starts = [entry for entry in sorted(folder.iterdir()) if entry.name.casefold() in _FOLDERS and entry.is_dir()] or [folder]
     if not starts:
         raise InputError(f"parameter posters is {posters!r}: expected a folder")
-    return [(path, _why_no_image(path)) for start in starts for path in files_below(start)]
+    found = [(path, _why_no_image(path)) for start in starts for path in files_below(start)]
+    outside = [] if posters or starts == [folder] else files_below(folder, without=starts)
+    return found + [(path, f"lies outside {starts[0].name}/") for path in outside if IMAGE_ENDING.search(path.name)]
 
 # %% ../../nbs/lib/archives.ipynb #a46ea2b1
 def _folder(archive):
@@ -72,11 +78,12 @@ def _why_no_image(path):
 # %% ../../nbs/lib/archives.ipynb #0b5df7b5
 def scan_posters(archive: str | Path,  # the archive's folder
                  posters: str = "",  # the folder of the posters; empty: posters/, images/ or the archive itself
-                 kind: str = "imdb") -> tuple[dict[str, Path], list[tuple]]:  # of the ids, as in `id_of`
+                 kind: str = "imdb",  # of the ids, as in `id_of`
+                 ids: Container = ()) -> tuple[dict[str, Path], list[tuple]]:  # as in `poster_id`
     "The image of each movie by its id, and (path, reason) for each file that is not used. Raises `InputError` for what is no folder."
     found, unused = {}, []
     for path, reason in _image_files(archive, posters):
-        imdb_id = None if reason else poster_id(path.stem, kind)
+        imdb_id = None if reason else poster_id(path.stem, kind, ids)
         if imdb_id is None:
             unused.append((path, reason or f"its name holds no id such as {_EXAMPLES[kind]}"))
         elif (first := found.setdefault(imdb_id, path)) != path:
@@ -98,23 +105,35 @@ def find_posters(archive: str | Path,  # the archive's folder
                      f"{Path(archive, posters or 'posters', _EXAMPLES[kind])}.jpg{seen}; name the files by these ids, or tell another column with --columns id=...")
 
 # %% ../../nbs/lib/archives.ipynb #33f9badb
-def genre_folders(archive: str | Path) -> dict[str, tuple[Path, list[str]]]:  # holds a folder of images for each genre, or has such below
-    "For each id the path of its poster and its genres; empty when no folder of images has a genre's name."
-    images = [path for path, reason in _image_files(archive) if reason is None and path.parent != Path(archive)]
-    if not any(is_known_genre(path.parent.name) for path in images):
-        return {}
-    by_imdb, found, first = all(re.search("tt[0-9]", path.stem, re.I) and poster_id(path.stem) for path in images), {}, {}
-    for path in images:
-        imdb_id = poster_id(path.stem) if by_imdb else first.setdefault(hashlib.sha256(path.read_bytes()).digest(), _folder_and_name(path))
-        _, genres = found.setdefault(imdb_id, (path, []))
-        genres.append(genre_name(path.parent.name))
-    return {imdb_id: (path, list(dict.fromkeys(genres))) for imdb_id, (path, genres) in found.items()}
+def genre_folders(archive: str | Path) -> tuple[dict[str, tuple[Path, list[str]]], list[tuple]]:  # holds a folder of images for each genre, or has such below
+    "For each id the path of its poster and its genres, and (path, reason) for each file that is not used; no id when no folder has a genre's name."
+    files = [(path, reason, () if reason else _genres_above(path, Path(archive))) for path, reason in _image_files(archive)]
+    unused = [(path, reason or "lies in no folder of a genre") for path, reason, genres in files if not genres]
+    images = [(path, genres) for path, _, genres in files if genres]
+    if not any(is_known_genre(name) for _, genres in images for name in genres):
+        return {}, unused
+    by_imdb, found, first = all(re.search("tt[0-9]", path.stem, re.I) and poster_id(path.stem) for path, _ in images), {}, {}
+    for path, genres in images:
+        digest = fingerprint(path)
+        first[digest] = imdb_id = poster_id(path.stem) if by_imdb else first.get(digest) or _folder_and_name(path, digest, found)
+        kept, known = found.setdefault(imdb_id, (path, []))
+        if set(genres) <= set(known):
+            unused.append((path, f"of the same movie: {kept.name}"))
+        known += [name for name in genres if name not in known]
+    return found, unused
 
 # %% ../../nbs/lib/archives.ipynb #27b93182
-def _folder_and_name(path):
-    "A plain name for the file, which holds the name of its folder."
+def _genres_above(path, archive):
+    "The genres that the nearest folder with a genre's name stands for, or the folder that the file lies in; none when that is no name."
+    folders = path.relative_to(archive).parent.parts
+    with suppress(ValueError):
+        return parse_genres(next((name for name in folders[::-1] if is_known_genre(name)), *folders[-1:] or [""]))
+    return ()
+
+def _folder_and_name(path, digest, taken):
+    "A plain name for the file, which holds the name of its folder, and begins the digest when the name is taken."
     name = re.sub(r"[^A-Za-z0-9_.~-]+|\.\.+", "_", f"{path.parent.name}_{path.stem}").lstrip("-.~")[:80]
-    return name or hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    return f"{name}_{digest[:8]}" if name in taken else name or digest[:12]
 
 # %% ../../nbs/lib/archives.ipynb #99f36b08
 _TABLE = re.compile(r"(?!\.|studio\.json$).*\.(?:csv|tsv|json|jsonl|ndjson|parquet)(?:\.(?:gz|zip|bz2|xz))?", re.I | re.DOTALL)
@@ -125,8 +144,8 @@ def find_catalogue(archive: str | Path = "",  # the folder of a poster archive
                    catalogue: str | Path = "") -> Path:  # a table of movies; when given, it is taken instead of the archive's own
     "The path of the catalogue to read; the archive itself when it has a folder for each genre. Raises `InputError` when there is none."
     if catalogue:
-        if Path(catalogue).is_file():
-            return Path(catalogue)
+        if found := [path for path in (Path(catalogue), Path(archive, catalogue)) if path.is_file()]:
+            return found[0]
         raise InputError(f"catalogue {catalogue} {'is no file' if Path(catalogue).exists() else 'does not exist'}: expected a table of movies")
     if not archive:
         raise InputError("there is no catalogue: name one, or an archive that holds one")
@@ -137,7 +156,7 @@ def find_catalogue(archive: str | Path = "",  # the folder of a poster archive
         return (usual or tables)[0]
     if tables:
         raise InputError(f"archive {archive} holds {len(tables)} tables, {', '.join(path.name for path in tables[:5])}: tell which with --catalogue")
-    if genre_folders(archive):
+    if genre_folders(archive)[0]:
         return folder
     raise InputError(f"archive {archive} holds no catalogue: expected {' or '.join(USUAL_NAMES)}, another table, or a folder of posters for each genre")
 
@@ -192,7 +211,7 @@ def _together(catalogue, columns, archive, posters):
     movies = read_catalogue(catalogue, columns)
     if not archive:
         return Archive(movies, None, [])
-    files, unused = scan_posters(archive, posters, movies.attrs["understood"].kind)
+    files, unused = scan_posters(archive, posters, movies.attrs["understood"].kind, set(movies.imdb_id))
     usable = movies.reason.isna()
     used, rejected = set(movies.imdb_id[usable]), dict(zip(movies.imdb_id[~usable], movies.reason[~usable]))
     why = {imdb_id: f"its movie is rejected: {rejected[imdb_id]}" if imdb_id in rejected else "no row of the catalogue has its id" for imdb_id in files}
@@ -202,11 +221,10 @@ def _together(catalogue, columns, archive, posters):
 # %% ../../nbs/lib/archives.ipynb #44f89fb7
 def _genre_archive(folder):
     "The `Archive` in a folder with a folder of posters for each genre."
-    found = genre_folders(folder)
+    found, unused = genre_folders(folder)
     kind = "imdb" if all(re.fullmatch(r"tt\d{7,10}", imdb_id) for imdb_id in found) else "name"
     rows = (Row(imdb_id, path.stem[:500], None, tuple(genres)) for imdb_id, (path, genres) in found.items())
     movies = as_catalogue(rows, format="folders of genres", encoding="", kind=kind, columns={"genres": ["the folder's name"], "id": ["the file's name"]})
-    unused = [(path, reason or "lies in no folder of a genre") for path, reason in _image_files(folder) if reason or path.parent == folder]
     return Archive(movies, {imdb_id: path for imdb_id, (path, _) in found.items()}, unused)
 
 # %% ../../nbs/lib/archives.ipynb #016d18d4

@@ -27,16 +27,16 @@ from .runs import InputError
 from .tables import open_table
 
 # %% ../../nbs/lib/catalogue.ipynb #1c27cc8e
-_ID = re.compile(r"(?:https?://\S*/title/)?(?:tt)?0*([1-9][0-9]{0,9})(?:\.0+|/\S*)?", re.I)  # a table that lacks an id somewhere writes all others as 114709.0
+_ID = re.compile(r"(?:\S*/title/)?(?:tt)?0*([1-9][0-9]{0,9})(?:\.0+|[/?#]\S*)?", re.I)  # a table that lacks an id somewhere writes all others as 114709.0
 _SCIENTIFIC = re.compile(r"(\d)(?:\.(\d+))?e\+?(\d+)", re.I)
 
 def normalise_id(text: str) -> str | None:  # an IMDb id as a catalogue writes it
     "The id as `tt` and at least seven digits, None when `text` is empty. Raises `ValueError` when it is no id."
-    text = text.strip()
+    text = re.sub("[\u200b-\u200d\ufeff]", "", text).strip().strip("='\"")
     if text.casefold() in NOTHING_SAID:
         return None
     if (found := _SCIENTIFIC.fullmatch(text)) and len(found[2] or "") <= int(found[3]) <= 9:
-        if int(found[3]) > 5 + len(found[2] or ""):
+        if int(found[3]) > len(found[2] or ""):
             raise ValueError(f"id is {text[:40]!r}: a spreadsheet has cut its digits")
         text = str(int(Decimal(text)))
     if match := _ID.fullmatch(text):
@@ -47,14 +47,19 @@ def normalise_id(text: str) -> str | None:  # an IMDb id as a catalogue writes i
 KINDS = {"imdb": "IMDb's", "number": "numbers of another site than IMDb, such as TMDB's", "name": "names of files"}
 IMAGE_ENDING = re.compile(r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|jxl|mpo)$", re.I)
 
+def _without_path(text):
+    "The name in a path of an image, without its folders and its ending; other text as it is."
+    text = text.strip()
+    return IMAGE_ENDING.sub("", re.split(r"[/\\]", text)[-1]) if IMAGE_ENDING.search(text) and "://" not in text else text
+
 def id_of(text: str, kind: str = "imdb") -> str | None:  # imdb; number: of TMDB or another site; name: of a poster's file
     "The id in its one spelling, None when `text` is empty. Raises `ValueError` when it is none of this kind."
+    text = _without_path(text)
     if kind == "imdb":
         return normalise_id(text)
-    text = IMAGE_ENDING.sub("", text.strip())
     if text.casefold() in NOTHING_SAID:
         return None
-    if kind == "number" and (match := re.fullmatch(r"0*([1-9][0-9]{0,11})(?:\.0+)?", text)):
+    if kind == "number" and (match := re.fullmatch(r"0*(0|[1-9][0-9]{0,11})(?:\.0+)?", text)):
         return match[1]
     if kind == "name" and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.~-]{0,99}", text) and ".." not in text:
         return text
@@ -62,7 +67,7 @@ def id_of(text: str, kind: str = "imdb") -> str | None:  # imdb; number: of TMDB
 
 # %% ../../nbs/lib/catalogue.ipynb #76c1519b
 COLUMN_NAMES = {  # compared without case, spaces, hyphens and underscores
-    "id": "imdbid tconst imdbtitleid imdb imdbcode titleid const imdblink imdburl tmdbid tmdb id movieid filmid showid filename file image name".split(),
+    "id": "imdbid tconst imdbtitleid imdb imdbcode titleid const imdblink imdburl tmdbid tmdb id movieid filmid showid filename file image imagefile imagepath posterfile filepath path name".split(),
     "genres": "genres genre genreids genrelist genresnames category categories label labels tags".split(),
     "title": "title primarytitle movietitle originaltitle name movie film moviename".split(),
     "original_title": "originaltitle titleoriginal originalname".split(),
@@ -72,23 +77,36 @@ COLUMN_NAMES = {  # compared without case, spaces, hyphens and underscores
 _IMDB_NAMES = COLUMN_NAMES["id"][:9]
 
 # %% ../../nbs/lib/catalogue.ipynb #7303976e
+def _told_places(columns, name):
+    "The places of the columns of this name; without case and signs where none is written exactly so."
+    exact = tuple(place for place, column in enumerate(columns) if str(column).strip() == name)
+    return exact or tuple(place for place, column in enumerate(columns) if bare(column) == bare(name) != "")
+
+def _genre_in(column):
+    "The genre that a column such as genre_Drama or Drama stands for."
+    return re.sub(r"^genres?[\W_]+", "", str(column), flags=re.I)
+
 def recognise(columns: list[str], told: dict[str, str] | None = None) -> dict[str, tuple[int, ...]] | None:  # names by role, as a user tells them
     "The places of the `columns` by role, and of those that stand for a genre each; None when no column is an id, or none holds genres."
     names, told = [bare(column) for column in columns], told or {}
-    known = {role: [bare(told[role])] if role in told else known for role, known in COLUMN_NAMES.items()}
-    found = {role: tuple(place for name in known[role] for place, column in enumerate(names) if column == name) for role in known}
+    found = {role: _told_places(columns, told[role]) if role in told else tuple(place for name in known for place, column in enumerate(names) if column == name)
+             for role, known in COLUMN_NAMES.items()}
     found["id"] = found["id"][:1]
+    if "genres" not in told:
+        numbered = tuple(place for place, name in enumerate(names) if re.fullmatch(r"genres?\d\d?", name))
+        found["genres"] = tuple(place for place in found["genres"] if names[place].startswith("genre")) or numbered or found["genres"]
     found["title"] = tuple(place for place in found["title"] if place not in found["id"])
-    one_hot = () if found["genres"] else tuple(place for place, column in enumerate(names) if is_known_genre(column))
+    one_hot = () if found["genres"] else tuple(place for place, column in enumerate(columns) if is_known_genre(_genre_in(column)))
     found["one_hot"] = one_hot if len(one_hot) > 2 else ()
     return found if found["id"] and (found["genres"] or found["one_hot"]) else None
 
 # %% ../../nbs/lib/catalogue.ipynb #25b2fcab
 def told_columns(text: str) -> dict[str, str]:  # such as id=movie,genres=kind
     "The names of columns by role. Raises `InputError` for another form or an unknown role."
-    told = dict(map(str.strip, pair.partition("=")[::2]) for pair in text.split(",") if pair.strip())
-    if not set(told) <= set(COLUMN_NAMES) or not all(told.values()):
-        raise InputError(f"parameter columns is {text[:100]!r}: expected pairs such as id=movie_id,genres=kind, with {', '.join(COLUMN_NAMES)}")
+    pairs = [tuple(map(str.strip, pair.partition("=")[::2])) for pair in text.split(",") if pair.strip()]
+    told = dict(pairs)
+    if not set(told) <= set(COLUMN_NAMES) or not all(told.values()) or len(told) < len(pairs):
+        raise InputError(f"parameter columns is {text[:100]!r}: expected pairs such as id=movie_id,genres=kind, each role once, with {', '.join(COLUMN_NAMES)}")
     return told
 
 # %% ../../nbs/lib/catalogue.ipynb #7d8ac700
@@ -135,9 +153,12 @@ def _said(values, places):
 def _genres(values, roles, columns):
     "The genres of a row: from its first column of genres that says something, or from a column for each."
     if roles["one_hot"]:
-        return tuple(genre_name(columns[place]) for place in roles["one_hot"] if _text(values[place]).strip().casefold() in ("1", "1.0", "true", "yes", "x"))
+        return tuple(genre_name(_genre_in(columns[place])) for place in roles["one_hot"]
+                     if _text(values[place]).strip().casefold() in ("1", "1.0", "true", "t", "yes", "y", "x"))
     cells = (values[place] for place in roles["genres"])
     found = (genres_of(cell) if isinstance(cell, list | dict) else parse_genres(_text(cell)) for cell in cells)
+    if all(bare(columns[place])[-1:].isdigit() for place in roles["genres"]):  # genre1, genre2 and so on: one in each
+        return tuple(dict.fromkeys(chain(*found)))
     return next(filter(None, found), ())
 
 # %% ../../nbs/lib/catalogue.ipynb #f310091c
@@ -233,8 +254,8 @@ def as_catalogue(rows: Iterable[Row], **understood) -> pd.DataFrame:  # the firs
 # %% ../../nbs/lib/catalogue.ipynb #a5a33f87
 def _kind_of_ids(column, values):
     "imdb, number or name: by what most ids look like, and for bare numbers by the column's name."
-    values = [text for value in values if (text := _text(value).strip()).casefold() not in NOTHING_SAID]
-    like = [sum(bool(re.fullmatch(pattern, value, re.I)) for value in values) for pattern in (r"(?:https?://\S*/)?tt\d+\S*", r"[\d.]+(?:e\+?\d+)?")]
+    values = [text for value in values if (text := _without_path(_text(value))).casefold() not in NOTHING_SAID]
+    like = [sum(bool(re.fullmatch(pattern, value, re.I)) for value in values) for pattern in (r"(?:\S*/)?tt\d+\S*", r"[\d.]+(?:e\+?\d+)?")]
     if bare(column) in _IMDB_NAMES or like[0] > len(values) / 2:
         return "imdb"
     return "number" if like[1] >= len(values) / 2 else "name"
@@ -242,20 +263,22 @@ def _kind_of_ids(column, values):
 def _what_is_missing(columns, told):
     "One line: which columns there are, which role has none, and how to tell it."
     names = {bare(column) for column in columns}
-    gone = [role for role in ("id", "genres") if not names & set([bare(told[role])] if role in told else COLUMN_NAMES[role])]
+    gone = [role for role in ("id", "genres") if not names & set(COLUMN_NAMES[role])]
     seen = ", ".join(str(column)[:30] for column in columns[:40]).encode("ascii", "backslashreplace").decode()
+    if absent := [f"{role}={name}" for role, name in told.items() if not _told_places(columns, name)]:
+        return f"--columns says {', '.join(absent)}, and there is no such column among {seen!r}"
     return (f"no column for {' and '.join(gone) or 'genres'} among {seen!r}; expected names such as imdb_id, title, genres, "
             f"or tell them: --columns id=...,genres=...,title=...")
 
 # %% ../../nbs/lib/catalogue.ipynb #2d092942
-_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, UnicodeError, csv.Error, pa.ArrowException)
+_DAMAGED = (OSError, EOFError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, UnicodeError, csv.Error, pa.ArrowException)
 
 def read_catalogue(path: str | Path, columns: str = "") -> pd.DataFrame:  # as in `told_columns`, empty: by their names
     "A row for each row of the table at `path`; `reason` says why it is rejected; `attrs` has what was `Understood`. Raises `InputError`."
     told = told_columns(columns)
     try:
         source = open_table(path, lambda names: (found := recognise(names, told)) and list(found.values()), _ID.fullmatch)
-        if (roles := recognise(source.columns, told)) is None:
+        if (roles := recognise(source.columns, told)) is None or not all(roles[role] for role in told):
             raise InputError(f"catalogue {path}: {_what_is_missing(source.columns, told)}")
         table = _movies(source, roles)
     except _DAMAGED as error:

@@ -55,9 +55,9 @@ def is_known_genre(name: str) -> bool:  # as anybody writes it
 # %% ../../nbs/lib/genres.ipynb #9318336f
 def genre_name(name: int | str) -> str:  # a genre as a catalogue writes it, or TMDB's number of it
     "The genre in the spelling of its site; a name that neither site has stays as it is. Raises `ValueError` for what is no name."
-    if isinstance(name, int) or isinstance(name, str) and name.strip().isdecimal():
-        if int(name) in TMDB_NUMBERS:
-            return TMDB_NUMBERS[int(name)]
+    if isinstance(name, int) or isinstance(name, float) and name.is_integer() or isinstance(name, str) and re.fullmatch(r"\s*\d+(?:\.0+)?\s*", name):
+        if float(name) in TMDB_NUMBERS:
+            return TMDB_NUMBERS[int(float(name))]
         raise ValueError(f"genre number {str(name)[:20]} is none of TMDB's")
     name = " ".join(name.encode("utf-8", "replace").decode().split())
     if len(name) > 100:
@@ -94,16 +94,23 @@ def _list_in(text):
             return read(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
+    if plain := re.fullmatch(r"""[\[{(]([^\[\](){}:'"]+)[\]})]""", text):  # names without quotation marks, as PostgreSQL prints them
+        return plain[1].split(",")
     raise ValueError(f"genres are {text[:40]!r}, expected a list such as [{{'name': 'Drama'}}]")
 
 # %% ../../nbs/lib/genres.ipynb #b000614c
+def _named(entry):
+    "The name or number in an object, or the entry itself. Raises `StopIteration` when the object has none."
+    return entry[next(key for key in ("name", "genre", "label", "text", "id") if key in entry)] if isinstance(entry, dict) else entry
+
 def genres_of(entries) -> tuple[str, ...]:  # a list of names, TMDB's numbers, or objects with a name; an object with them as values; or one of them
     "The genres' names in order, each once. Raises `ValueError` when the list holds something else."
-    values = entries.values() if isinstance(entries, dict) and "name" not in entries else entries if isinstance(entries, list | tuple) else [entries]
+    values = list(entries.values()) if isinstance(entries, dict) and "name" not in entries else entries
     try:
-        found = [entry.get("name", entry.get("id")) if isinstance(entry, dict) else entry for entry in values]
+        values = sorted(values) if isinstance(values, set) else values if isinstance(values, list | tuple) else [values]
+        found = [_named(entry) for entry in values]
         return tuple(dict.fromkeys(genre_name(name) for name in found if str(name).strip().casefold() not in NOTHING_SAID))
-    except (TypeError, AttributeError):
+    except (TypeError, AttributeError, StopIteration):
         raise ValueError(f"genres are {str(entries)[:40]!r}, expected a list such as [{{'name': 'Drama'}}]") from None
 
 # %% ../../nbs/lib/genres.ipynb #4698eed6

@@ -104,7 +104,8 @@ def open_image(data: bytes) -> Image.Image:  # what claims to be an image
     except Image.DecompressionBombError:
         raise BadImage(_TOO_LARGE) from None
     except BROKEN:
-        raise BadImage(f"no image in a known format, begins with {data[:8]!r}") from None
+        what = "damaged image: it ends in its header, or that is wrong" if entries else "no image in a known format"
+        raise BadImage(f"{what}, begins with {data[:8]!r}") from None
     jpeg, size = image.format in ("JPEG", "MPO"), image.width * image.height
     one_scan = jpeg and not image.info.get("progressive") and data[pixels_at + 4:pixels_at + 5] >= bytes([image.layers])
     scans = 1 if one_scan or not (jpeg or image.format == "TIFF") else data.count(b"\xff\xda")
@@ -191,7 +192,7 @@ def _decode(image, at_least=None):
     try:
         with warnings.catch_warnings(action="ignore"):  # about odd metadata
             if at_least:
-                turned = image.getexif().get(0x0112, 1) >= 5  # stored on its side
+                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # stored on its side
                 image.draft(None, at_least[::-1] if turned else at_least)
             if image.width * image.height > MOST_PIXELS:  # a JPEG: half the size is a quarter of the pixels
                 image.draft(None, (image.width // 2, image.height // 2))

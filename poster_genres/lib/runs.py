@@ -24,7 +24,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from difflib import get_close_matches
@@ -151,10 +151,11 @@ def read_json(path: str | Path):  # the file to read
         raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
 
 # %% ../../nbs/lib/runs.ipynb #ecf7fdd2
-def files_below(folder: str | Path) -> Iterator[Path]:  # such as an archive's
+def files_below(folder: str | Path, without: Iterable[Path] = ()) -> Iterator[Path]:  # such as an archive's; folders in it that are left out
     "Yield the files in the folder and in those below it, in a fixed order; hidden folders, runs and the cache beside runs are left out."
     for here, below, names in os.walk(folder):
-        below[:] = sorted(name for name in below if name != "cache" and not name.startswith((".", "__MACOSX")) and not Path(here, name, "run.json").exists())
+        below[:] = sorted(name for name in below if name != "cache" and not name.startswith((".", "__MACOSX"))
+                          and Path(here, name) not in without and not Path(here, name, "run.json").exists())
         yield from (Path(here, name) for name in sorted(names))
 
 def fingerprint(path: str | Path) -> str:  # a file or a folder; a missing one has the fingerprint "missing"

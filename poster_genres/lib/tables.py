@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from .runs import InputError
 
 # %% ../../nbs/lib/tables.ipynb #8b343906
+_TABLE = re.compile(r"\.(?:csv|tsv|jsonl?|ndjson|parquet)$", re.I)
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _OTHERS = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"%PDF": "a PDF", b"SQLite format 3": "a SQLite database", b"\x89HDF": "an HDF5 file",
            b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"\x80\x04\x95": "a Python pickle, which is never opened"}
@@ -41,7 +42,7 @@ def _open_bytes(path):
         inside = [entry for entry in packed.infolist() if not entry.is_dir() and "__MACOSX" not in entry.filename]
         if not inside or any(entry.filename.startswith("xl/") for entry in inside):
             raise InputError(f"catalogue {path} is {'an Excel workbook' if inside else 'an empty zip file'}: expected a table, save it as CSV")
-        return io.BufferedReader(packed.open(max(inside, key=lambda entry: entry.file_size)))
+        return io.BufferedReader(packed.open(max(inside, key=lambda entry: (bool(_TABLE.search(entry.filename)), entry.file_size))))
     found = next((what for mark, what in (_PACKED | _OTHERS).items() if start.startswith(mark)), None)
     if isinstance(found, str):
         raise InputError(f"catalogue {path} is {found}: expected a table of movies, as CSV, TSV, JSON, JSON lines or Parquet")
@@ -87,14 +88,14 @@ def _dialect(lines, is_header):
                 rest, doubled = lines[number:], {"delimiter": mark}
                 letters, backslash = mark in "\t|" and not _wrapped(rest, mark), '\\"' in "".join(rest)
                 other = {"quoting": csv.QUOTE_NONE} if letters else {"escapechar": "\\"} if backslash else {}
-                return number, max((doubled | other, doubled), key=partial(_right_rows, rest))
+                return number, max((doubled | other, doubled, doubled | {"skipinitialspace": True}), key=partial(_right_rows, rest))
     return None
 
 # %% ../../nbs/lib/tables.ipynb #76f6ef0c
 def _right_rows(lines, dialect):
     "How many rows have as many cells as the first, and none with a lone quotation mark at its start."
     rows = list(csv.reader(lines, **dialect))
-    return sum(len(cells) == len(rows[0]) and not any(cell.startswith('"') and cell.count('"') % 2 for cell in cells) for cells in rows)
+    return sum(len(cells) == len(rows[0]) and not any(cell.startswith('"') and cell.count('"') % 2 or re.match(r'\s+"', cell) for cell in cells) for cells in rows)
 
 def _wrapped(lines, mark):
     "Whether a cell stands in quotation marks that hold doubled ones, or the names of the columns do."
@@ -179,8 +180,13 @@ def _entries(text, is_header, path):
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"catalogue {path} cannot be read as JSON: {error}") from None
-    if isinstance(found, dict) and len(found) == 1 and isinstance(next(iter(found.values())), list):
-        found = next(iter(found.values()))
+    if isinstance(found, dict) and isinstance(found.get("data"), list) and isinstance(found.get("columns"), list):  # as pandas writes it in parts
+        found = [dict(zip(found["columns"], row)) for row in found["data"]]
+    if isinstance(found, dict) and not is_header(list(found)):
+        lists = [value for value in found.values() if isinstance(value, list) and (len(found) == 1 or value and isinstance(value[0], dict))]
+        found = lists[0] if len(lists) == 1 else found
+    elif isinstance(found, dict) and not all(isinstance(value, dict | list) for value in found.values()):
+        found = [found]
     if _is_nested(found):
         columns = {name: pd.Series(value, dtype=object) for name, value in found.items()} if is_header(list(found)) else None
         found = pd.DataFrame(columns).to_dict("records") if columns else [

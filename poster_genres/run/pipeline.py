@@ -115,6 +115,9 @@ def _resolve(profile, out="", parameters=None, **options):
         raise InputError(f"profile {profile} needs posters: name an archive with --archive DIR, or use --profile demo")
     if chosen.get("needs") == "catalogue" and not (merged["archive"] or merged["catalogue"]):
         raise InputError(f"profile {profile} needs a catalogue: name one with --catalogue movies_metadata.csv")
+    for name in ("catalogue", "posters"):  # a name that only the archive's folder has
+        if merged.get(name) and not Path(merged[name]).exists() and Path(merged["archive"], merged[name]).exists():
+            merged[name] = str(Path(merged["archive"], merged[name]))
     run_dir = Path(out or outputs_folder() / profile).absolute()
     for path in (str(run_dir), *given.values()):
         if path != path.encode("utf-8", "replace").decode():
@@ -146,6 +149,8 @@ def plan_run(run_dir: Path,  # the run's folder
         check_choice(option, step, ("", *STEPS))
         if step and not is_part(step, parameters):
             raise InputError(f"step {step} is part of a run only with -p reading {STEPS[step].reading}")
+    if first and last and [*STEPS].index(first) > [*STEPS].index(last):
+        raise InputError(f"--from is {first}, which comes after --to {last}: expected it before, or the same step")
     rows, anew, asked, before = [], set(), True, read_run(run_dir)["steps"]
     for step in (step for step in STEPS if is_part(step, parameters)):
         running = asked and (step == first or not anew.isdisjoint(inputs_of(step, parameters)) or _must_run(step, run_dir, parameters))
