@@ -40,4 +40,4 @@ with browsing() as browser, served(site) as address:
     page.evaluate("document.activeElement.blur(); document.querySelector('#try').scrollIntoView(); scrollBy(0, -70)")
     shot(page, folder / "try.jpg", quality=82)
 posters = [poster_file(movie) for movie in made_up_movies(4)]
-reading_sheet(posters, [read_lines(decode(poster)) for poster in posters], columns=4).save(folder / "read.jpg", quality=88, optimize=True)
+reading_sheet(posters, [read_lines(decode(poster)) for poster in posters]).save(folder / "read.jpg", quality=88, optimize=True)
