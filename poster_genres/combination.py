@@ -24,7 +24,7 @@ from scipy.special import expit
 from .lib.images import contact_sheet
 from .lib.metrics import (FEWEST_MOVIES, SCORE_NAMES, Part, all_scores, average_precision, basic_interval, choose_thresholds,
                                        in_resamples, log_loss, logits, plot_intervals, score_card, top_k)
-from .lib.runs import UNREADABLE, InputError, atomic_path, read_table, reason
+from .lib.runs import UNREADABLE, InputError, atomic_path, read_packed, read_table, reason
 from .lib.text import plain, plot_text
 from .manipulation import part_of
 from .preprocessing import Dataset
@@ -259,6 +259,6 @@ def load_words(path: str | Path) -> tuple[TextModel, dict[str, Combination]] | N
         with zipfile.ZipFile(path) as archive:
             if "words.json" not in archive.namelist():
                 return None
-            return _read_words(json.loads(archive.read("words.json")), archive.read("words.bin"))
+            return _read_words(json.loads(read_packed(archive, "words.json")), read_packed(archive, "words.bin"))
     except (*UNREADABLE, AttributeError, zlib.error) as error:
         raise InputError(f"{path}: its text model cannot be read ({reason(error)}): expected a predictor that evaluation wrote") from None

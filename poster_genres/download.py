@@ -40,7 +40,7 @@ _FROM = {"L": "from grey", "P": "from a palette", "CMYK": "from CMYK"}
 def how_kept(data: bytes) -> str:  # an image file
     "What is done to the image when it is read; `as it is` when nothing is."
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    changes = {"first frame": getattr(image, "n_frames", 1) > 1, "turned upright": image.getexif().get(0x0112, 1) != 1,
+    changes = {"first frame": getattr(image, "is_animated", False), "turned upright": image.getexif().get(0x0112, 1) != 1,
                "put on white": image.has_transparency_data, _FROM.get(image.mode, f"from {image.mode}"): image.mode != "RGB"}
     return ", ".join(change for change, done in changes.items() if done) or "as it is"
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .lib.runs import UNREADABLE, InputError, atomic_path, check_choice, reason
+from .lib.runs import UNREADABLE, InputError, atomic_path, check_choice, read_packed, reason
 from .lib.images import FITS, BadImage, decode, pixels
 from .lib.recogniser import can_read, load_recogniser, read_lines
 from .lib.text import plain
@@ -86,13 +86,14 @@ def lite_predictor(path: str | Path) -> Predictor:
     "The predictor in the file that `save_lite` wrote to `path`. Raises `InputError` when there is none in it."
     try:
         with zipfile.ZipFile(path) as archive:
-            known = json.loads(archive.read("genres.json"))
+            known = json.loads(read_packed(archive, "genres.json"))
         interpreters = [_interpreter(path)]
         (poster,), (answer,) = interpreters[0].get_input_details(), interpreters[0].get_output_details()
         genres, thresholds = [str(name) for name in known["genres"]], [float(number) for number in known["thresholds"]]
         fit, size = check_choice("fit", known.get("fit", "stretch"), FITS), tuple(int(side) for side in poster["shape"][1:3])
         if not answer["shape"][-1] == len(genres) == len(thresholds):
             raise ValueError("its answer does not fit its genres and thresholds")
+        _probabilities(interpreters[0], np.zeros((1, *size, 3), np.uint8))  # some damage shows when it is asked
     except (*UNREADABLE, AttributeError, InputError) as error:
         raise InputError(f"{path} is no predictor that can be read ({reason(error)}): "
                          "expected a .tflite file of ours, or predictor.keras of a run") from None

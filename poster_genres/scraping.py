@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 def find_2017(soup: BeautifulSoup) -> Finding:  # a title page
     "What a page in the layout of 2017 says."
     images = soup.select("div.poster img")
-    genres = tuple(tag.get_text() for tag in soup.select('.title_wrapper a[href*="/genre"], .title_wrapper [itemprop="genre"]'))
+    genres = tuple(tag.get_text() for tag in soup.select('.title_wrapper a[href*="/genre"], .title_wrapper [itemprop="genre"]', limit=20))
     name = next((image["alt"] for image in images if image.get("alt")), None)
     return Finding([link for image in images for link in _sources(image)], name, genres)
 
@@ -63,10 +63,12 @@ def json_objects(soup: BeautifulSoup) -> list[dict]:  # a title page
     "The objects in the page's JSON-LD that describe a movie or a series, then those that do not say what they describe."
     values = [_json(tag) for tag in soup.select('script[type="application/ld+json"]')[:100]]
     objects, kinds = [], re.compile(r"Movie|TV|Episode|CreativeWork")  # and not Person or VideoObject: a portrait, a trailer's still
-    while values and len(objects) < 100:
+    for _ in range(1000):
+        if not values or len(objects) == 100:
+            break
         value = values.pop(0)
         if isinstance(value, list):
-            values = value[:100] + values
+            values = (value[:100] + values)[:1000]
         elif isinstance(value, dict):
             objects.append(value)
             values.insert(0, value.get("@graph"))
@@ -114,6 +116,7 @@ def _at(value, *path):
     return value
 
 # %% ../nbs/01_scraping.ipynb #8d9f7ba1
+_RAW = re.compile(r"(</?)(?=(?:style|title|textarea|xmp|iframe|noembed|noframes|plaintext)\b)", re.I)  # elements in which a parser sees no tags
 _TAG = re.compile(r"""</?[a-z](?:[^<>"']*+(?:"[^"]*+"|'[^']*+')?+){0,50}+>|<""", re.I)
 
 
@@ -123,7 +126,7 @@ def _tidied(page):
     kept, page = [], "<".join(page[:2_000_000].split("<", 30_000)[:30_000])
     for piece in re.split("</script", page, flags=re.I):
         text, *script = re.split(r"(?=<script\b[^<>]*+>)", piece, maxsplit=1, flags=re.I)
-        first, *commented = text.split("<!--")
+        first, *commented = _RAW.sub(r"\1x-", text).split("<!--")
         text = first + "".join(part.partition("-->")[2] for part in commented)
         kept.append(_TAG.sub(lambda tag: tag[0] if len(tag[0]) > 1 else "&lt;", text) + "".join(script))
     return "</script".join(kept)

@@ -117,6 +117,9 @@ SLOW = {  # what kept parsers busy for minutes: tags, comments, quotation marks 
     "end tags": "</div>", "nested": "<div data-testid=x>", "posters": '<div class="poster"><img src="https://m.media-amazon.com/a.jpg"></div>',
     "scripts": "<script>", "closed scripts": "<script></script>", "script tags without an end": "<script ", "metas": "<meta content=x>", "entities": "&#x41;",
     "attributes": "<div " + "a=1 " * 1000, "JSON": '<script type="application/ld+json">' + '[{"@graph":' * 1000, "quotes": "<a \"<a '"}
+HIDDEN = {f"{name} behind a script in a style": "<style><script></style>" + SLOW[name] * 100_000 for name in ("tags without an end", "comments", "quoted", "quotes")} | {
+    "nested lists": '<script type="application/ld+json">' + "[" * 900 + "[]" + (",[]" * 99 + "]") * 900 + "</script>",
+    "nested links": "<div class=title_wrapper>" + '<a href="/genre">x' * 9000}
 
 
 @pytest.mark.parametrize("what", SLOW)
@@ -125,4 +128,11 @@ def test_no_page_keeps_the_parser_busy(what):
     page = SLOW[what] * (3_000_000 // len(SLOW[what])) + '<div class="poster"><img src="https://m.media-amazon.com/images/M/a.jpg"></div>'
     started = time.process_time()
     check(page)
+    assert time.process_time() - started < 8
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_no_small_page_keeps_the_parser_busy(what):
+    started = time.process_time()
+    check(HIDDEN[what])
     assert time.process_time() - started < 8

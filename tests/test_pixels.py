@@ -17,6 +17,7 @@ from PIL import Image
 import poster_genres.lib.images as image
 import poster_genres.preprocessing as preprocessing
 from poster_genres.lib.runs import StepError, read_json, read_run, read_table, write_table
+from poster_genres.download import check_poster
 from poster_genres.lib.images import BadImage, contact_sheet, decode, perceptual_hash, pixels, verify
 from poster_genres.lib.shards import map_shards
 from poster_genres.preprocessing import check_alignment, preprocess, read_dataset, write_images
@@ -221,7 +222,11 @@ BOMBS = {"scans": lambda: repeated_scans(600),
          "chunks": lambda: as_file(Image.new("L", (9, 9)), "PNG")[:33] + (b"\0\0\0\0IDAT" + struct.pack(">I", 0x35AF061E)) * 3_000_000,
          "values": lambda: b"II*\0\x08\0\0\0" + struct.pack("<H", 5000) + struct.pack("<HHII", 700, 1, 10_000_000, 8) * 5000 + b"\0" * 10_000_000,
          "blocks": lambda: b"GIF89a\x09\0\x09\0\0\0\0" + (b"\x21\xfe\1a\0") * 4_000_000,
-         "pixels": lambda: as_file(Image.new("L", (6000, 6000)), "PNG")}
+         "pixels": lambda: as_file(Image.new("L", (6000, 6000)), "PNG"),
+         "EXIF": lambda: b"\xff\xd8" + (b"\xff\xe1\1\4Exif\0\0" + bytes(252)) * 60_000 + as_file(Image.new("L", (9, 9)), "JPEG")[2:],
+         "EXIF behind a mark without a length": lambda: b"\xff\xd8\xff\xd0" + (b"\xff\xe1\0\x0cExif\0\0II*\0") * 400_000 + as_file(Image.new("L", (9, 9)), "JPEG")[2:],
+         "marks without a length": lambda: b"\xff\xd8\xff" + b"\xd0\xff" * 5_000_000 + as_file(Image.new("L", (9, 9)), "JPEG")[3:],
+         "values of a large TIFF": lambda: b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 500_000) + struct.pack("<HHQQ", 700, 1, 8, 0) * 500_000}
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -231,6 +236,18 @@ def test_small_files_that_make_much_work_are_refused(name):
     with pytest.raises(BadImage):
         verify(data)
     assert time.process_time() - started < 3
+
+
+def test_a_tiff_of_many_pictures_is_not_walked_through():
+    data = as_file(Image.new("L", (9, 9)), "TIFF", save_all=True, append_images=[Image.new("L", (9, 9))] * 3)
+    assert check_poster(data)["kept"] == "first frame, from grey"
+
+
+def test_scans_of_a_tiff_are_counted_where_it_holds_a_jpeg():
+    "In packed pixels the mark of a scan occurs by chance."
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1000, 3), np.uint8))
+    data = as_file(noise, "TIFF")
+    assert data.count(b"\xff\xda") > 12 and verify(data).width == 1000
 
 
 def test_half_files_are_damaged_and_odd_marks_of_position_are_not(tmp_path):

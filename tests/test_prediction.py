@@ -5,13 +5,16 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from poster_genres.prediction import as_text, find_predictor, predict, shipped_predictor
+from poster_genres.lib.runs import InputError
+from poster_genres.prediction import as_text, find_predictor, lite_predictor, predict, shipped_predictor
 from poster_genres.demo.posters import made_up_movies
 from poster_genres.demo.archive import poster_file
 
@@ -177,3 +180,12 @@ def test_a_folder_of_a_thousand(cli, posters, tmp_path):
         (tmp_path / f"{number:04}.jpg").write_bytes((posters / "plain.jpg").read_bytes())
     done = cli("predict", "--no-words", "--json", tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1000
+
+
+def test_a_predictor_that_unpacks_without_end_is_refused(tmp_path):
+    file = tmp_path / "large.tflite"
+    file.write_bytes(shipped_predictor().read_bytes())
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr("genres.json", bytes(60_000_000))
+    with pytest.raises(InputError, match="genres.json in it unpacks to 60,000,000 bytes"):
+        lite_predictor(file)

@@ -171,6 +171,12 @@ def test_what_unpacks_without_end_is_refused(tmp_path, packed):
         read_catalogue(tmp_path / "any")
 
 
+def test_a_parquet_file_that_unpacks_without_end_is_refused(tmp_path):
+    pd.DataFrame({"imdb_id": "tt0000001", "title": "x" * 400, "genres": "War"}, index=range(300_000)).to_parquet(tmp_path / "any")
+    with pytest.raises(InputError, match="any unpacks to more than a hundred times its size"):
+        read_catalogue(tmp_path / "any")
+
+
 def test_posters_tell_which_ids_they_carry(tmp_path):
     "A table with IMDb's and TMDB's ids: the posters' names decide, and what is not used has a reason."
     (tmp_path / "any.csv").write_text("id,imdb_id,title,genres\n" + "".join(f"{n},tt{n + 7000:07},A,War\n" for n in range(862, 872)))

@@ -1,6 +1,7 @@
 """What goes wrong on the web, and what must come of it: a client, and the steps that use it, against a server that misbehaves."""
 import functools
 import gzip
+import json
 import random
 import signal
 import socket
@@ -432,6 +433,27 @@ def test_a_proxy_is_used_with_all_protections(on_the_web, tmp_path):
         assert hasty.fetch(title(IDS[0]), obey=False).reason and time.monotonic() - started < 4
     said = b"".join(asked)
     assert said.startswith(b"CONNECT www.imdb.com:443 ") and b"proxy-authorization: basic" in said.lower() and b"secret" not in said
+
+
+@pytest.mark.parametrize("record", [{"when": "x"}, {"when": None}, {"etag": ["a"], "when": 0}, {"etag": "€", "when": 0}, {"etag": "a\nb", "when": 0}, {"facts": "text"},
+                                    {"facts": {"width": "wide"}}, {"attempts": [["x", 1, {}, []]]}, {"status": []}, "[" * 100_000])
+def test_a_damaged_record_is_asked_for_again(archive, tmp_path, record):
+    with served(archive) as url:
+        client = client_for(url, cache=tmp_path / "cache")
+        whole = client.fetch(title(IDS[0]))
+        path = client.memory.path(title(IDS[0]), ".json")
+        path.write_text(record if isinstance(record, str) else json.dumps(json.loads(path.read_text()) | record))
+        again = client.fetch(title(IDS[0]))
+    assert again.reason is None and again.sha256 == whole.sha256 and again.when > whole.when
+
+
+@pytest.mark.parametrize("name, value, expected", [("REQUESTS_CA_BUNDLE", "{folder}/hello.pem", "hello.pem: expected a file of certificates"),
+                                                   ("HTTPS_PROXY", "http://127.0.0.1:99999", "proxy by no address"), ("HTTPS_PROXY", "http://[::", "proxy by no address")])
+def test_what_is_wrong_with_this_machine_is_no_links_fate(on_the_web, tmp_path, name, value, expected):
+    (tmp_path / "hello.pem").write_text("hello")
+    on_the_web.setenv(name, value.format(folder=tmp_path))
+    with pytest.raises(InputError, match=expected):
+        without_rules(site_client("")).fetch(title(IDS[0]))
 
 
 def test_a_proxy_of_another_kind_is_one_line(on_the_web):

@@ -16,6 +16,7 @@ import os
 import random
 import re
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,7 @@ from urllib.parse import unquote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
+import fastjsonschema
 import urllib3
 from protego import Protego
 
@@ -306,14 +308,22 @@ def _proxy(host):
     kind, mark, _ = proxy.partition("://")
     if mark and kind not in ("http", "https"):
         raise InputError(f"the environment names a proxy of the kind {kind}: expected http or https in HTTPS_PROXY, or {host} in NO_PROXY")
-    return proxy if mark or not proxy else f"http://{proxy}"
+    proxy = proxy if mark or not proxy else f"http://{proxy}"
+    with suppress(urllib3.exceptions.LocationParseError):
+        if not proxy or re.fullmatch(r"[\w.:\[\]-]+", urllib3.util.parse_url(proxy).host or ""):
+            return proxy
+    raise InputError(f"the environment names a proxy by no address: expected one such as http://proxy.example:3128 in HTTPS_PROXY, or {host} in NO_PROXY")
 
 # %% ../../nbs/lib/client.ipynb #c8908f40
 def _certificates():
     "Whose signatures on certificates count, as an option of `urllib3`."
-    if (bundle := Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())).exists():
-        return {"ca_cert_dir" if bundle.is_dir() else "ca_certs": str(bundle)}
-    raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: there is no such file")
+    bundle = Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())
+    where = {"ca_cert_dir": str(bundle)} if bundle.is_dir() else {"ca_certs": str(bundle)}
+    try:
+        bundle.is_dir() or ssl.create_default_context(cafile=bundle)
+    except OSError:
+        raise InputError(f"REQUESTS_CA_BUNDLE is {bundle}: expected a file of certificates, or a folder of them") from None
+    return where
 
 # %% ../../nbs/lib/client.ipynb #b34e22b4
 def _open_pool(host, policy, archive_url=""):
@@ -434,6 +444,14 @@ def _cache_errors(folder):
                         "and run the same command again: what it holds is kept") from None
 
 # %% ../../nbs/lib/client.ipynb #ec5cadd9
+_number, _text, _latin = {"type": "integer"}, {"type": ["string", "null"]}, {"type": "string", "pattern": "^[ -~\\u0080-\\u00ff]*$"}
+_RECORD = {"type": "object", "properties": {
+    "status": _number, "reason": _text, "etag": _latin, "modified": _latin, "sha256": _latin, "when": {"type": "number"},
+    "facts": {"type": ["object", "null"], "properties": dict.fromkeys(("width", "height", "bytes"), _number)},
+    "attempts": {"type": "array", "items": {"items": [_number, _text, _number, {"type": "number"}], "minItems": 4, "maxItems": 4}}}}
+
+_check_record = cache(lambda: fastjsonschema.compile(_RECORD))  # a function, made when it is first needed
+
 @dataclass
 class Memory:
     "Records and bodies of links in a folder, which several threads and processes may use at once."
@@ -447,8 +465,8 @@ class Memory:
 
     def get(self, link: str) -> Fetched | None:
         "What is known of `link`; None when there is nothing, or it is damaged."
-        with _cache_errors(self.folder), suppress(FileNotFoundError, ValueError, TypeError):
-            found = Fetched(**{"link": link} | json.loads(self.path(link, ".json").read_bytes()))
+        with _cache_errors(self.folder), suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
+            found = Fetched(**{"link": link} | _check_record()(json.loads(self.path(link, ".json").read_bytes())))
             body = self.path(link).read_bytes() if found.sha256 else b""
             if not found.sha256 or hashlib.sha256(body).hexdigest() == found.sha256:
                 return found._replace(attempts=tuple(Attempt(*entry) for entry in found.attempts), body=body)

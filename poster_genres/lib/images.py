@@ -108,7 +108,8 @@ def open_image(data: bytes) -> Image.Image:  # what claims to be an image
         raise BadImage(f"{what}, begins with {data[:8]!r}") from None
     jpeg, size = image.format in ("JPEG", "MPO"), image.width * image.height
     one_scan = jpeg and not image.info.get("progressive") and data[pixels_at + 4:pixels_at + 5] >= bytes([image.layers])
-    scans = 1 if one_scan or not (jpeg or image.format == "TIFF") else data.count(b"\xff\xda")
+    in_tiff = image.format == "TIFF" and "jpeg" in str(image.info.get("compression"))
+    scans = data.count(b"\xff\xda") if in_tiff or jpeg and not one_scan else 1
     if size > MOST_PIXELS * (4 if jpeg else 1) or scans > 12 and scans * size > _MOST_SCANNED:
         raise BadImage(_TOO_LARGE)
     return image
@@ -117,11 +118,14 @@ def open_image(data: bytes) -> Image.Image:  # what claims to be an image
 def _entries(data):
     "How many entries the file's header claims, or pieces that are read one by one, 0 for no known format; and where a JPEG's pixels begin."
     if data.startswith(b"\xff\xd8\xff"):
-        return _pieces(data, 2, ">H", 2, 2)
+        pieces, pixels_at = _pieces(data, 2, ">H", 2, 2)
+        return pieces + 2500 * data.count(b"Exif\0\0"), pixels_at  # Pillow copies all that it has of these for each one
     if data.startswith(b"\x89PNG"):
         return _pieces(data, 8, ">I", 0, 12)
-    if data[:4] in (b"II*\0", b"MM\0*") and len(data) > 8:
+    if data[:4] in (b"II*\0", b"II\0*", b"MM\0*", b"MM*\0") and len(data) > 8:
         return _tiff_entries(data, "<" if data[:1] == b"I" else ">"), 0
+    if data[:4] in (b"II+\0", b"MM\0+"):
+        return 200_000, 0  # a TIFF of four gigabytes and more
     if data.startswith(b"GIF8"):
         return len(data) // 100, 0  # its blocks may be of two bytes, and ten million bytes are no poster
     if data.startswith(b"BM"):
@@ -132,7 +136,8 @@ def _pieces(data, place, form, offset, besides):
     "How many pieces follow each other from `place` on, each with its length at `offset` and so many bytes `besides`, and where they end."
     count = 0
     while place + 8 <= len(data) and count <= 100_000 and data[place:place + 2] != b"\xff\xda":
-        place += struct.unpack_from(form, data, place + offset)[0] + besides
+        alone = form == ">H" and (data[place] != 0xFF or data[place + 1] in b"\0\1\xff" or 0xD0 <= data[place + 1] <= 0xD9)  # a byte without a length
+        place += 1 if alone else struct.unpack_from(form, data, place + offset)[0] + besides
         count += 1
     return max(1, count), place
 

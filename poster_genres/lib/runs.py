@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UNREADABLE', 'TABLES', 'DEFAULTS', 'STEPS', 'PosterGenresError', 'StepError', 'InputError', 'RefusedError',
            'printable', 'expect_error', 'check_choice', 'check_number', 'atomic_path', 'disk_errors', 'write_json',
-           'reason', 'read_json', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table', 'read_table',
-           'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles', 'is_part',
-           'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact', 'is_done',
-           'run_states', 'step']
+           'reason', 'read_json', 'read_packed', 'files_below', 'fingerprint', 'source_fingerprint', 'write_table',
+           'read_table', 'NotebookBar', 'in_notebook', 'progress', 'outputs_folder', 'notebooks_folder', 'StepFiles',
+           'is_part', 'inputs_of', 'read_run', 'update_run', 'locked', 'peak_memory_mb', 'made_from', 'is_intact',
+           'is_done', 'run_states', 'step']
 
 # %% ../../nbs/lib/runs.ipynb #6bf2b451
 import ast
@@ -149,6 +149,12 @@ def read_json(path: str | Path):  # the file to read
         raise InputError(f"{path} is no JSON ({reason(error)}): delete it and run the step that writes it again") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
+
+def read_packed(archive: zipfile.ZipFile, name: str) -> bytes:  # an open file; of a part of it
+    "Return the part. Raises `ValueError` when it would unpack to more than 50 MB."
+    if (size := archive.getinfo(name).file_size) > 50_000_000:
+        raise ValueError(f"{name} in it unpacks to {size:,} bytes")
+    return archive.read(name)
 
 # %% ../../nbs/lib/runs.ipynb #ecf7fdd2
 def files_below(folder: str | Path, without: Iterable[Path] = ()) -> Iterator[Path]:  # such as an archive's; folders in it that are left out

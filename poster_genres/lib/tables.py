@@ -68,13 +68,15 @@ def _from_cp1252(error):
     return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in found), error.end
 
 # %% ../../nbs/lib/tables.ipynb #24156d6b
+_TOO_LONG = "catalogue {} unpacks to more than a hundred times its size, as no table does: unpack it yourself, if it is right"
+
 def _lines(text, path):
     "Yields the lines of the text. Raises `InputError` when a packed file has become too long."
     left = max(2**26, 100 * Path(path).stat().st_size)
     for line in iter(partial(text.readline, 10_000_000), ""):
         left -= len(line)
         if left < 0:
-            raise InputError(f"catalogue {path} unpacks to more than a hundred times its size, as no table does: unpack it yourself, if it is right")
+            raise InputError(_TOO_LONG.format(path))
         yield line
 
 # %% ../../nbs/lib/tables.ipynb #fd192e0b
@@ -147,6 +149,9 @@ class Source(NamedTuple):
 def _read_parquet(path, places):
     "The `Source` of a Parquet file; only the columns that are needed are read."
     file = pq.ParquetFile(path)
+    unpacked, size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)), Path(path).stat().st_size
+    if unpacked > max(2**26, 100 * size) or file.metadata.num_rows > max(20_000, size):
+        raise InputError(_TOO_LONG.format(path))
     names = file.schema_arrow.names
     names = [names[place] for place in sorted({*chain(*(places(names) or [range(len(names))]))})]
     batches = (batch.select(names).columns for batch in file.iter_batches(10_000, columns=names))

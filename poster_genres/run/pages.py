@@ -35,7 +35,7 @@ def interval_text(score: dict, digits: int = 3, between: str = " to ") -> str:  
 
 def percent(share: float | None, signed: bool = False) -> str:  # such as a skill; whether a plus sign is written
     "Return the share in percent as text; in words where it is below the floor by more than the whole way to the best score."
-    return "–" if share is None else "far below the floor" if share < -1 else f"{share:+.0%}" if signed else f"{share:.0%}"
+    return "–" if not isinstance(share, (int, float)) else "far below the floor" if share < -1 else f"{share:+.0%}" if signed else f"{share:.0%}"
 
 # %% ../../nbs/run/pages.ipynb #c52af5be
 def _scale(scores):

@@ -118,7 +118,7 @@ def _front_page(run_dir):
                   steps=steps, seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=_gallery(run_dir),
                   notebooks={name: step.notebook for name, step in STEPS.items()}, genres=sorted(genres, key=lambda item: -(item[1].get("skill") or 0)),
                   given={name: _short(value) for name, value in record["parameters"].items()}, parameters=parameters,
-                  changed=list(np.flatnonzero(parameters.value != parameters.default)), versions=pd.DataFrame(record["versions"].items(), columns=["package", "version"]))
+                  changed=list(np.flatnonzero(parameters.value != parameters.default)), versions=pd.DataFrame([map(plain, pair) for pair in record["versions"].items()], columns=["package", "version"]))
 
 # %% ../../nbs/run/report.ipynb #c4537ecc
 def _step_page(notebook, entry, pages):
