@@ -239,7 +239,7 @@ def test_small_files_that_make_much_work_are_refused(name):
 
 
 def test_a_tiff_of_many_pictures_is_not_walked_through():
-    data = as_file(Image.new("L", (9, 9)), "TIFF", save_all=True, append_images=[Image.new("L", (9, 9))] * 3)
+    data = as_file(Image.new("L", (60, 90)), "TIFF", save_all=True, append_images=[Image.new("L", (60, 90))] * 3)
     assert check_poster(data)["kept"] == "first frame, from grey"
 
 
