@@ -130,6 +130,7 @@ def _genres_above(path, archive):
         return parse_genres(next((name for name in folders[::-1] if is_known_genre(name)), *folders[-1:] or [""]))
     return ()
 
+# %% ../../nbs/lib/archives.ipynb #b81639b6
 def _folder_and_name(path, digest, taken):
     "A plain name for the file, which holds the name of its folder, and begins the digest when the name is taken."
     name = re.sub(r"[^A-Za-z0-9_.~-]+|\.\.+", "_", f"{path.parent.name}_{path.stem}").lstrip("-.~")[:80]

@@ -52,6 +52,7 @@ def _without_path(text):
     text = text.strip()
     return IMAGE_ENDING.sub("", re.split(r"[/\\]", text)[-1]) if IMAGE_ENDING.search(text) and "://" not in text else text
 
+# %% ../../nbs/lib/catalogue.ipynb #d3883e47
 def id_of(text: str, kind: str = "imdb") -> str | None:  # imdb; number: of TMDB or another site; name: of a poster's file
     "The id in its one spelling, None when `text` is empty. Raises `ValueError` when it is none of this kind."
     text = _without_path(text)
@@ -86,6 +87,7 @@ def _genre_in(column):
     "The genre that a column such as genre_Drama or Drama stands for."
     return re.sub(r"^genres?[\W_]+", "", str(column), flags=re.I)
 
+# %% ../../nbs/lib/catalogue.ipynb #519c51f0
 def recognise(columns: list[str], told: dict[str, str] | None = None) -> dict[str, tuple[int, ...]] | None:  # names by role, as a user tells them
     "The places of the `columns` by role, and of those that stand for a genre each; None when no column is an id, or none holds genres."
     names, told = [bare(column) for column in columns], told or {}

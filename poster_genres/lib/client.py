@@ -452,6 +452,7 @@ _RECORD = {"type": "object", "properties": {
 
 _check_record = cache(lambda: fastjsonschema.compile(_RECORD))  # a function, made when it is first needed
 
+# %% ../../nbs/lib/client.ipynb #cb47edae
 @dataclass
 class Memory:
     "Records and bodies of links in a folder, which several threads and processes may use at once."

@@ -132,6 +132,7 @@ def _entries(data):
         return len(data) // 20 if data[30:31] in (b"\1", b"\2") else 1, 0  # run lengths are decoded by a slow program
     return int(data.startswith((b"RIFF", b"\xff\x0a", b"\0\0\0\x0cJXL", b"II", b"MM")) or data[4:8] == b"ftyp"), 0
 
+# %% ../../nbs/lib/images.ipynb #93bb9202
 def _pieces(data, place, form, offset, besides):
     "How many pieces follow each other from `place` on, each with its length at `offset` and so many bytes `besides`, and where they end."
     count = 0

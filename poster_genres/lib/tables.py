@@ -70,6 +70,7 @@ def _from_cp1252(error):
 # %% ../../nbs/lib/tables.ipynb #24156d6b
 _TOO_LONG = "catalogue {} unpacks to more than a hundred times its size, as no table does: unpack it yourself, if it is right"
 
+# %% ../../nbs/lib/tables.ipynb #605f01e3
 def _lines(text, path):
     "Yields the lines of the text. Raises `InputError` when a packed file has become too long."
     left = max(2**26, 100 * Path(path).stat().st_size)
