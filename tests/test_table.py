@@ -226,6 +226,16 @@ def test_cells_that_cannot_be_right_are_rejected(tmp_path):
     assert list(table.reason.isna()) == [False, True, False, False] and "cut its digits" in table.reason[0] and table.imdb_id[1] == "tt0040321" and table.reason[3] == "no genre"
 
 
+def test_numbers_and_parts_of_any_size_are_listed_or_refused(tmp_path):
+    "A number of 400 digits is no genre; data in pandas's parts that hold no rows are no table."
+    (tmp_path / "any.json").write_text('[{"imdb_id": "tt0000001", "genres": [' + "9" * 400 + ']}, {"imdb_id": "tt0000002", "genres": [18.0, "80.0"]}]')
+    table = read_catalogue(tmp_path / "any.json")
+    assert "none of TMDB's" in table.reason[0] and list(table.genres[1]) == ["Drama", "Crime"]
+    (tmp_path / "any.json").write_text('{"columns": ["imdb_id", ["genres"]], "data": [1, [2]]}')
+    with pytest.raises(InputError):
+        read_catalogue(tmp_path / "any.json")
+
+
 def test_paths_of_images_are_ids_by_their_names(tmp_path):
     (tmp_path / "any.csv").write_text("file_name,genres\nposters/moon.jpg,Drama\n./posters/moon_poster.jpg,War\nposters\\star-cover.png,Crime\n")
     for name in ("posters/moon_poster.jpg", "posters/star-cover.png", "covers/moon.jpg"):

@@ -55,9 +55,11 @@ def is_known_genre(name: str) -> bool:  # as anybody writes it
 # %% ../../nbs/lib/genres.ipynb #9318336f
 def genre_name(name: int | str) -> str:  # a genre as a catalogue writes it, or TMDB's number of it
     "The genre in the spelling of its site; a name that neither site has stays as it is. Raises `ValueError` for what is no name."
-    if isinstance(name, int) or isinstance(name, float) and name.is_integer() or isinstance(name, str) and re.fullmatch(r"\s*\d+(?:\.0+)?\s*", name):
-        if float(name) in TMDB_NUMBERS:
-            return TMDB_NUMBERS[int(float(name))]
+    if isinstance(name, str) and (digits := re.fullmatch(r"\s*(\d+)(?:\.0+)?\s*", name)):
+        name = int(digits[1])
+    if isinstance(name, int) or isinstance(name, float) and name.is_integer():
+        if name in TMDB_NUMBERS:
+            return TMDB_NUMBERS[name]
         raise ValueError(f"genre number {str(name)[:20]} is none of TMDB's")
     name = " ".join(name.encode("utf-8", "replace").decode().split())
     if len(name) > 100:

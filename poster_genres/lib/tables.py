@@ -187,7 +187,7 @@ def _entries(text, is_header, path):
     except (ValueError, RecursionError) as error:
         raise InputError(f"catalogue {path} cannot be read as JSON: {error}") from None
     if isinstance(found, dict) and isinstance(found.get("data"), list) and isinstance(found.get("columns"), list):  # as pandas writes it in parts
-        found = [dict(zip(found["columns"], row)) for row in found["data"]]
+        found = [dict(zip(map(str, found["columns"]), row)) if isinstance(row, list) else row for row in found["data"]]
     if isinstance(found, dict) and not is_header(list(found)):
         lists = [value for value in found.values() if isinstance(value, list) and (len(found) == 1 or value and isinstance(value[0], dict))]
         found = lists[0] if len(lists) == 1 else found
