@@ -459,7 +459,7 @@ def train(
     backbone: str = "efficientnet-lite0",  # of pretrained: efficientnet-lite0, -lite1, -lite2 or a model of keras.applications
     backbone_weights: str = "",  # of pretrained: a file of weights for a model of keras.applications; empty: Keras downloads them
     trainable_fraction: float = 0.7,  # 0 to 1: of pretrained: the share of the backbone, from its last layer, that is fine-tuned; 0: a linear probe only
-    scaling: str = "bytes",  # bytes | original: how `original` scales its input: to -1..1, or divided by 255 twice, as the original notebook did by mistake
+    scaling: str = "bytes",  # bytes | original: how `original` scales its input: bytes to -1..1; or first to 0..1 and then as if it were bytes, the original notebook's mistake
     seed: int = 0,  # 0 to 4294967295: of first weights, order of the posters and augmentation
 ) -> dict:
     "Train the network and write `model/`; return counts. Raises `InputError` for a wrong parameter or no training poster."

@@ -30,12 +30,15 @@ def _passing(part, genre, threshold):
     return order[y_prob[order] >= threshold]
 
 # %% ../nbs/06a_explore.ipynb #fed308b6
+_share = lambda part, whole: f" {part / whole:.0%}" if whole else ""
+
+
 def _describe_threshold(part, genre, threshold, name):
     "A sentence with the precision and the recall of predicting the genre from this probability on."
     predicted, true = _passing(part, genre, threshold), int(part.truth[:, genre].sum())
     right, name = int(part.truth[predicted, genre].sum()), plain(name, 60)
-    return (f"{name} is predicted for {len(predicted)} of {len(part.truth)} posters, rightly for {right} of them (precision); "
-            f"{right} of the {true} posters that are {name} are found (recall).")
+    return (f"{name} is predicted for {len(predicted)} of {len(part.truth)} posters, rightly for {right} of them (precision{_share(right, len(predicted))}); "
+            f"{right} of the {true} posters of this genre are found (recall{_share(right, true)}).")
 
 # %% ../nbs/06a_explore.ipynb #947dfe84
 def _threshold_sheet(dataset, part, genre, threshold):

@@ -86,28 +86,16 @@ def check(kind, folder):
 class TestFew:
     "Next to nothing to learn from. Classes, because that is how the tests are shared out among processes."
 
-    @pytest.mark.parametrize("kind", ["one movie", "four movies", "no test part", "no validation part"])
+    @pytest.mark.parametrize("kind", ["one movie", "four movies", "no test part", "no validation part, odd titles"])
     def test_chain_on(self, kind, tmp_path):
         check(kind, tmp_path)
 
 
 class TestGenres:
-    @pytest.mark.parametrize("kind", ["one genre", "three genres", "400 genres", "rare genres"])
+    @pytest.mark.parametrize("kind", ["one genre, landscape", "three genres, no years", "400 genres", "rare genres, long ids"])
     def test_chain_on(self, kind, tmp_path, monkeypatch):
         if kind == "400 genres":
             monkeypatch.setitem(PICTURES, "dpi", "figure")  # so many genres may make pictures too large for a page
-        check(kind, tmp_path)
-
-
-class TestTables:
-    @pytest.mark.parametrize("kind", ["clean", "no years", "odd titles"])
-    def test_chain_on(self, kind, tmp_path):
-        check(kind, tmp_path)
-
-
-class TestPosters:
-    @pytest.mark.parametrize("kind", ["landscape", "long ids"])
-    def test_chain_on(self, kind, tmp_path):
         check(kind, tmp_path)
 
     def test_one_picture_behind_all_links_is_no_poster(self, tmp_path):
@@ -117,7 +105,7 @@ class TestPosters:
 
 
 def test_every_odd_archive_has_its_test():
-    kinds = {kind for test in (TestFew, TestGenres, TestTables, TestPosters) for kind in test.test_chain_on.pytestmark[0].args[1]}
+    kinds = {kind for test in (TestFew, TestGenres) for kind in test.test_chain_on.pytestmark[0].args[1]}
     assert kinds | {"one picture"} == set(ODD)
 
 

@@ -4,6 +4,7 @@ RUN has a dataset (steps 1 to 4); NAME is that of the training in the history. R
 so that step 6 and `benchmarks/ship.py` work on it.
 """
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from poster_genres import networks
-from poster_genres.cnn import WATCHED, save_training
+from poster_genres.cnn import WATCHED, _save_training
 from poster_genres.lib.backbones import backbone, relative_depths
 from poster_genres.lib.runs import step
+from poster_genres.networks import RECIPES
 from poster_genres.preprocessing import Dataset, read_dataset
 
 INTERMEDIATE = tuple(f"block{number}_depthwise" for number in (8, 9, 10, 11))  # layers whose features the network uses
@@ -78,7 +80,7 @@ def read_history(path, name, dataset: Dataset):
     baseline = np.tile(dataset.prior(), (len(rows), 1))
     floors = {f"{name}_floor": float(score(dataset.genres[rows], baseline, dataset.repeats(rows))) for name, score in WATCHED.items()}
     columns = ["round", "epoch", "loss", *WATCHED, *floors, "seconds", "cpu_seconds"]
-    return lines.assign(round=1, cpu_seconds=None, **floors)[columns]
+    return lines.assign(round=1, cpu_seconds=math.nan, **floors)[columns]
 
 
 @step("cnn")
@@ -87,11 +89,9 @@ def take_over(run_dir, network="pretrained", weights="", history="", name="", se
     dataset = read_dataset(run_dir)
     model = {"pretrained": pretrained, "compact": compact}[network](read_weights(weights), dataset.images.shape[1:])
     lines = read_history(history, name, dataset)
-    save_training(Path(run_dir, "model"), model, lines)
-    last = lines.iloc[-1]
-    return {"in": len(dataset.rows("train")), "network": network, "out": 1, "distillation_rounds": 1, "epochs": float(last.epoch),
-            "kept_epoch": float(last.epoch), "weights": model.count_params(), "multiply_adds": networks.multiply_adds(model),
-            "cpu_seconds": None, "accelerator_seconds": float(last.seconds)}
+    counts = _save_training(Path(run_dir, "model"), model, lines.to_dict("records"), RECIPES[network])
+    return {"in": len(dataset.rows("train")), "network": network} | counts | {"kept_epoch": counts["epochs"], "cpu_seconds": None,
+                                                                               "accelerator_seconds": float(lines.iloc[-1].seconds)}
 
 
 if __name__ == "__main__":
