@@ -27,7 +27,7 @@ run: $(READY)  ## the whole chain on synthetic posters; prints the address of it
 	@$(BIN)/poster-genres run --profile demo
 
 test: $(READY)  ## everything that must hold before a change lands
-	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 test-slow: $(READY)  ## the rest: kills in every step, the demo's claims, longer runs
 	@$(BIN)/python -m pytest -m slow

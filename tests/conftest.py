@@ -14,6 +14,13 @@ from poster_genres.demo.archive import draw_archive
 ROOT = Path(__file__).parent.parent
 
 
+LONGEST = ["test_chain", "test_training", "test_house", "test_odd_archives", "test_site"]  # these begin, so that no process waits for one of them at the end
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 def call(*words, cwd=None, timeout=900):
     "The finished process of `poster-genres WORDS`."
     return subprocess.run([sys.executable, "-m", "poster_genres.run.cli", *map(str, words)], cwd=cwd, timeout=timeout,

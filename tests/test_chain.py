@@ -22,7 +22,7 @@ from poster_genres.reading import read_words, readings_folder
 
 ROOT = Path(__file__).parent.parent
 STEPS = {name: files for name, files in ALL_STEPS.items() if is_part(name, {})}  # of a run that does not read
-QUICK = ["-p", "epochs", "2", "-p", "resamples", "100"]
+QUICK = ["-p", "epochs", "2", "-p", "resamples", "100", "-p", "width", "48", "-p", "height", "72"]
 
 
 def record(run):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from odd_archives import COMMON, ODD, RARE, TITLES, movies, numbers, write
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from toy_network import toy_network
 
 from poster_genres.lib.runs import InputError, PosterGenresError
 from poster_genres.prediction import predict
@@ -39,15 +40,6 @@ def execute_here(source, target, parameters, listener=None, environment=None):
         notebook.cells = [cell for cell in notebook.cells if cell.cell_type != "code" or cell.outputs]
         nbformat.write(notebook, target)
     return []
-
-
-def toy_network(shape, prior, scaling="bytes"):
-    "The smallest network of the kind of `compact`: a layer of convolutions, means and maxima over places, a layer for the genres."
-    from keras import Input, Model, layers
-    poster = Input(shape)
-    tensor = layers.Conv2D(4, 4, 4, activation="relu")(layers.Rescaling(1 / 127.5, -1)(poster))
-    pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(tensor), layers.GlobalMaxPooling2D()(tensor)])
-    return Model(poster, layers.Dense(len(prior), activation="sigmoid", name="genres")(pooled), name="compact")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,12 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from toy_network import train_toy
 
 from poster_genres.lib.backbones import LITE, application_backbone, check_sha256, lite_weights, load_lite
 from poster_genres.lib.calibration import load_predictor
@@ -80,25 +82,32 @@ def assert_same_training(ours, theirs):
 
 
 TINY = {"network": "pretrained", "backbone": "tiny", "batch_size": 16}
+TRAIN = "import sys; from poster_genres.cnn import train; train(sys.argv[1], "
+SLOWLY = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from toy_network import train_toy
+train_toy(sys.argv[1], 0.05, """
 
 
-@pytest.mark.parametrize("rounds, chosen", [
-    ((1, 2), {"epochs": 4, "batch_size": 16, "distillation_rounds": 2, "augmentation": "mixup"}),
-    pytest.param((1, 1), {"epochs": 6, "batch_size": 16}, marks=pytest.mark.slow),
-    pytest.param((1, 1), {"network": "original", "epochs": 4}, marks=pytest.mark.slow),
-    pytest.param((1, 1), TINY | {"epochs": 4, "distillation_rounds": 1}, marks=pytest.mark.slow),
-], ids=["both rounds", "compact", "original", "pretrained"])
-def test_killed_training_ends_at_the_same_weights(tmp_path, rounds, chosen):
+@pytest.mark.parametrize("rounds, start, chosen", [
+    ((1, 2), SLOWLY, {"epochs": 4, "batch_size": 16, "distillation_rounds": 2, "augmentation": "mixup"}),
+    pytest.param((1, 2), TRAIN, {"epochs": 4, "batch_size": 16, "distillation_rounds": 2, "augmentation": "mixup"}, marks=pytest.mark.slow),
+    pytest.param((1, 1), TRAIN, {"epochs": 6, "batch_size": 16}, marks=pytest.mark.slow),
+    pytest.param((1, 1), TRAIN, {"network": "original", "epochs": 4}, marks=pytest.mark.slow),
+    pytest.param((1, 1), TRAIN, TINY | {"epochs": 4, "distillation_rounds": 1}, marks=pytest.mark.slow),
+], ids=["toy", "both rounds", "compact", "original", "pretrained"])
+def test_killed_training_ends_at_the_same_weights(tmp_path, rounds, start, chosen):
     "Killed twice, in the middle of an epoch, soon after the checkpoint of the round got one more."
-    train(draw(tmp_path / "undisturbed"), **chosen)
+    go_on = train_toy if start == SLOWLY else train
+    go_on(draw(tmp_path / "undisturbed"), **chosen)
     killed = draw(tmp_path / "killed")
-    code = f"import sys; from poster_genres.cnn import train; train(sys.argv[1], **{chosen})"
     for number in rounds:
         checkpoint = tmp_path / f"killed/model/checkpoint-{number}.npz"
         before = records(checkpoint)
-        kill_when(killed, code, lambda: records(checkpoint) > before)
+        kill_when(killed, f"{start}**{chosen})", lambda: records(checkpoint) > before)
         assert before < records(checkpoint) < chosen["epochs"], "it was killed too late"
-    train(killed, **chosen)
+    go_on(killed, **chosen)
     assert_same_training(killed, tmp_path / "undisturbed")
 
 
@@ -122,7 +131,7 @@ def test_training_may_be_killed_at_any_moment(tmp_path, delay):
             started.append(time.time())
         return bool(started) and time.time() - started[0] >= delay
 
-    kill_when(killed, "import sys; from poster_genres.cnn import train; train(sys.argv[1], epochs=4, batch_size=16)", ripe)
+    kill_when(killed, f"{TRAIN}epochs=4, batch_size=16)", ripe)
     train(killed, epochs=4, batch_size=16)
     assert_same_training(killed, tmp_path / "undisturbed")
 
@@ -209,7 +218,7 @@ def test_weights_of_a_backbone_are_the_known_ones(tmp_path):
 
 def test_probabilities_are_calibrated_by_the_evaluation(tmp_path):
     run = draw(tmp_path / "run", posters=600)
-    train(run, epochs=2, batch_size=16, augmentation="mixup")
+    train_toy(run, epochs=8, batch_size=16, augmentation="mixup")
     evaluate(run, resamples=50)
     scores = read_json(run / "evaluation/scores.json")
     error = lambda card: card["expected_calibration_error"]["value"]
@@ -223,7 +232,7 @@ def test_shuffled_genres_score_at_the_floor(tmp_path):
     scores = {}
     for shuffled in (False, True):
         run = draw(tmp_path / f"{shuffled}", posters=500, shuffled=shuffled)
-        train(run, epochs=3, batch_size=16)
+        train_toy(run, epochs=3, batch_size=16)
         dataset = read_dataset(run)
         test = ask(load_network(run, dataset), dataset, "test")
         scores[shuffled] = mean_average_precision(test.truth, test.probabilities) - test.truth.mean()
@@ -244,20 +253,24 @@ import json, keras, sys, tensorflow as tf
 count = int(sys.argv[2])
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * count)
 keras.layers.Dropout.call = lambda self, inputs, training=False: inputs  # each device would draw its own random numbers
+sys.path.insert(0, sys.argv[4])
 from poster_genres import cnn
+from toy_network import train_toy
 assert len(cnn.training_devices(30)) == count and len(cnn.training_devices(31)) == 1
-cnn.train(sys.argv[1], **json.loads(sys.argv[3]))
+(train_toy if sys.argv[5] == "toy" else cnn.train)(sys.argv[1], **json.loads(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("chosen", [
-    {"epochs": 2, "batch_size": 30, "augmentation": "light"},
-    pytest.param(TINY | {"epochs": 1, "distillation_rounds": 2, "augmentation": "mixup"}, marks=pytest.mark.slow),
-], ids=["compact", "pretrained"])
-def test_two_devices_learn_what_one_learns(tmp_path, chosen):
+@pytest.mark.parametrize("network, chosen", [
+    ("toy", {"epochs": 2, "batch_size": 30, "augmentation": "light"}),
+    pytest.param("compact", {"epochs": 2, "batch_size": 30, "augmentation": "light"}, marks=pytest.mark.slow),
+    pytest.param("pretrained", TINY | {"epochs": 1, "distillation_rounds": 2, "augmentation": "mixup"}, marks=pytest.mark.slow),
+])
+def test_two_devices_learn_what_one_learns(tmp_path, network, chosen):
     "Two logical processors share each batch, the smaller one at the end of an epoch as well; rounding apart, the losses are those of one."
     runs = [draw(tmp_path / name, posters=124) for name in ("one", "two")]
-    trainings = [subprocess.Popen([sys.executable, "-c", ON_DEVICES, run, str(count), json.dumps(chosen)]) for count, run in enumerate(runs, 1)]
+    words = [json.dumps(chosen), str(Path(__file__).parent), network]
+    trainings = [subprocess.Popen([sys.executable, "-c", ON_DEVICES, run, str(count), *words]) for count, run in enumerate(runs, 1)]
     assert [training.wait(300) for training in trainings] == [0, 0]
     one, two = map(history, runs)
     pd.testing.assert_frame_equal(two, one, rtol=5e-3)
