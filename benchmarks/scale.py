@@ -31,8 +31,8 @@ from poster_genres.lib.genres import MAPPINGS
 from poster_genres.lib.cluster import ADDRESS
 from poster_genres.lib.images import read_shard
 from poster_genres.lib.recogniser import read_posters
-from poster_genres.lib.runs import TABLES, write_table
-from poster_genres.lib.shards import map_shards, save_json, load_json
+from poster_genres.lib.runs import TABLES, write_json, write_table
+from poster_genres.lib.shards import load_json, map_shards
 from poster_genres.manipulation import manipulate
 from poster_genres.preprocessing import write_images
 from poster_genres.scraping import scrape
@@ -84,7 +84,7 @@ def speed(shards, posters, size):
 def read_with(paths, processes):
     with tempfile.TemporaryDirectory() as folder:
         work = partial(read_posters, folder=folder)
-        return speed(map_shards(work, paths, Path(folder, "shards"), size=4, workers=processes, save=save_json, load=load_json), len(paths), 4)
+        return speed(map_shards(work, paths, Path(folder, "shards"), size=4, workers=processes, save=write_json, load=load_json), len(paths), 4)
 
 
 def open_with(paths, processes):

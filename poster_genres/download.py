@@ -27,8 +27,8 @@ from PIL import Image
 from .lib.budgets import SharedBudget, share_budgets
 from .lib.client import Client, ClientPolicy, Fetched, WebError, client_summary, fetch_all
 from .lib.images import BROKEN, FORMATS, BadImage, ImageFacts, verify
-from .lib.runs import TABLES, InputError, RefusedError, StepError, check_number, read_run, read_table, step, write_table
-from .lib.shards import by_name, load_json, map_shards, save_json
+from .lib.runs import TABLES, InputError, RefusedError, StepError, check_number, read_run, read_table, step, write_json, write_table
+from .lib.shards import by_name, load_json, map_shards
 from .lib.sites import cache_folder, host_list, site_client, stand_in, title_link, tmdb_link
 
 # %% ../nbs/02_download.ipynb #12cdf272
@@ -155,7 +155,7 @@ def _fetch_shared(links, client, run_dir, folder, connections, call):
     work = partial(by_name, "download", "fetch_shard", client=parts, call=call, contact=os.environ.get("POSTER_GENRES_CONTACT", ""), folder=folder,
                    connections=connections)
     seen = [Path(run_dir, row["path"]) for row in first if row["path"]][:1]
-    for part in map_shards(work, rest, shards, call, FETCHED_AT_ONCE, save=save_json, load=load_json, label="Fetching posters", unit="posters", read=seen):
+    for part in map_shards(work, rest, shards, call, FETCHED_AT_ONCE, save=write_json, load=load_json, label="Fetching posters", unit="posters", read=seen):
         yield from part["found"]
         for name, (counts, waited, blocked) in part["hosts"].items():
             host = client.hosts[name]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Predictor', 'keras_predictor', 'save_lite', 'lite_predictor', 'shipped_predictor', 'find_predictor', 'PosterFile',
-           'poster_files', 'knows_words', 'predict', 'titles_for', 'as_text', 'as_json']
+           'poster_files', 'knows_words', 'predict', 'titles_for', 'as_text']
 
 # %% ../nbs/07_prediction.ipynb #e60015e5
 import csv
@@ -114,13 +114,9 @@ def shipped_predictor() -> Path:
 def find_predictor(path: str | Path = "") -> Predictor:
     "The predictor at `path`: a file, the folder of a run, or empty for the package's own. Raises `InputError` when there is none."
     place = Path(path) if path else shipped_predictor()
-    try:
-        place = place / "evaluation" / "predictor.keras" if place.is_dir() else place
-        there = place.exists()
-    except OSError as error:
-        raise InputError(f"{place} cannot be opened ({error.strerror}): expected predictor.keras, or the folder of a run") from None
-    if not there:
-        raise InputError(f"{place} does not exist: expected predictor.keras, or the folder of a run whose evaluation is done")
+    place = place / "evaluation" / "predictor.keras" if os.path.isdir(place) else place
+    if not os.path.exists(place):
+        raise InputError(f"{place} does not exist, or may not be opened: expected predictor.keras, or the folder of a run whose evaluation is done")
     return (lite_predictor if place.suffix == ".tflite" else keras_predictor)(place)
 
 # %% ../nbs/07_prediction.ipynb #01d1d3ec
@@ -304,8 +300,3 @@ def as_text(answer: dict) -> str:
             star, bar = "*" if genre["predicted"] else " ", "█" * round(20 * genre["probability"])
             lines.append(f"  {star} {plain(genre['name'], 40):<16}{genre['probability']:>5.0%}  {bar}".rstrip())
     return "\n".join(lines)
-
-# %% ../nbs/07_prediction.ipynb #56903277
-def as_json(answer: dict) -> str:
-    "The `answer` of `predict` as one line of JSON, in ASCII, which every terminal and every pipe can take."
-    return json.dumps(answer)

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from .lib.runs import InputError, atomic_path, check_choice, check_number, read_table, step
+from .lib.runs import InputError, atomic_path, check_choice, check_number, read_table, step, write_json
 from .lib.images import contact_sheet, decode
 from .lib.recogniser import NOT_INSTALLED, Line, Reading, can_read, read_posters, recogniser_version
 from .lib.ngrams import words_of
-from .lib.shards import load_json, map_shards, save_json, worker_count
+from .lib.shards import load_json, map_shards, worker_count
 
 # %% ../nbs/04a_reading.ipynb #0dd9b1ec
 def _framed(picture, lines, height=402):
@@ -89,7 +89,7 @@ def map_posters(
     shutil.rmtree(shards, ignore_errors=True)
     size = 8  # posters: two to three seconds of work
     for readings in map_shards(partial(read_posters, folder=folder), paths, shards, size=size, workers=worker_count(workers, len(paths), 2 * size),
-                               save=save_json, load=load_json, label="Reading", unit="posters", read=paths[:1]):
+                               save=write_json, load=load_json, label="Reading", unit="posters", read=paths[:1]):
         yield [Reading([Line(*line) for line in lines], reason) for lines, reason in readings]
     shutil.rmtree(shards)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BITS', 'Document', 'count_features', 'TextModel', 'fit_text_model', 'line_document', 'line_documents',
-           'training_titles', 'training_documents', 'strongest_words', 'shares_no_word']
+           'training_titles', 'training_documents', 'shares_no_word']
 
 # %% ../nbs/05c_words.ipynb #644de141
 from typing import NamedTuple
@@ -39,12 +39,6 @@ def count_features(documents: list[Document], bits: int = BITS) -> sparse.csr_ma
         values += found.values()
         ends.append(len(columns))
     return sparse.csr_matrix((np.array(values, np.float32), np.array(columns, np.int32), ends), (len(documents), 2 * size))
-
-# %% ../nbs/05c_words.ipynb #9466d02f
-def _inverse_frequencies(counts):
-    "The inverse document frequency of each feature of `count_features`, float32."
-    holding = np.bincount(counts.indices, minlength=counts.shape[1])
-    return (np.log((1 + counts.shape[0]) / (1 + holding)) + 1).astype(np.float32)
 
 # %% ../nbs/05c_words.ipynb #8c52879f
 def _scale_documents(documents, counts, inverse):
@@ -104,7 +98,8 @@ def fit_text_model(
     if not len(documents):
         raise InputError("there is no title and no line of text to learn words from")
     counts, weights = count_features(documents, bits), np.ones(len(documents)) if weights is None else weights
-    inverse, used = _inverse_frequencies(counts), np.unique(counts.indices)
+    inverse = (np.log((1 + len(documents)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1).astype(np.float32)
+    used = np.unique(counts.indices)
     matrix = _scale_documents(documents, counts, inverse)[:, used]
     blocks = [truth[:, start:start + 32].astype(np.float32) for start in range(0, truth.shape[1], 32)]  # of genres, so that memory is bounded
     slopes, intercepts = map(np.hstack, zip(*(_fit_weights(matrix, block, weights, penalty) for block in blocks)))
@@ -126,14 +121,6 @@ def line_documents(words: pd.DataFrame, imdb_ids: list[str]) -> list[Document]:
         found.setdefault(imdb_id, []).append(tuple(line))
     return [line_document(found.get(imdb_id, [])) for imdb_id in imdb_ids]
 
-# %% ../nbs/05c_words.ipynb #45e0d124
-def _held_out(sample):
-    "Return the ids of the movies outside the training part, and pairs of title (in plain words) and year that count as the same movie."
-    held = sample[sample.part != "train"]
-    years = held.year.astype("Float64").fillna(0).astype(int)
-    same = {(" ".join(words_of(title)), year + away) for title, year in zip(held.title, years) if isinstance(title, str) for away in (-1, 0, 1)}
-    return set(held.imdb_id), same
-
 # %% ../nbs/05c_words.ipynb #8a16c37f
 def training_titles(
     movies: pd.DataFrame,  # of step 1: every row of the catalogue
@@ -142,10 +129,12 @@ def training_titles(
     part_of=None,  # id -> part; when given, movies without a poster are learned from only if their part is train
 ) -> pd.DataFrame:
     "Return `imdb_id`, `text`, `weight` and `genres` of each title that may be learned from: title, and original title at half weight."
-    (held, same), in_sample, rows = _held_out(sample), set(sample.imdb_id), {}
+    held, in_sample, rows = sample[sample.part != "train"], set(sample.imdb_id), {}
+    held_ids, years = set(held.imdb_id), held.year.astype("Float64").fillna(0).astype(int)
+    same = {(" ".join(words_of(title)), year + away) for title, year in zip(held.title, years) if isinstance(title, str) for away in (-1, 0, 1)}
     originals = movies.original_title if "original_title" in movies else [None] * len(movies)
     for imdb_id, title, original, year, names in zip(movies.imdb_id, movies.title, originals, movies.year.astype("Float64").fillna(0), movies.genres):
-        if not isinstance(imdb_id, str) or imdb_id in held or names is None or set(genres).isdisjoint(names):
+        if not isinstance(imdb_id, str) or imdb_id in held_ids or names is None or set(genres).isdisjoint(names):
             continue
         if part_of and imdb_id not in in_sample and part_of(imdb_id) != "train":
             continue
@@ -165,16 +154,6 @@ def training_documents(
     documents = [[(text, 1.0)] for text in titles.text] + [document for document, _ in lines]
     truth = multi_hot([*titles.genres, *(names for _, names in lines)], genres)
     return documents, truth, np.r_[titles.weight.to_numpy(float), np.ones(len(lines))]
-
-# %% ../nbs/05c_words.ipynb #cc47bbce
-def strongest_words(model: TextModel, texts: list[str], count: int = 10) -> pd.DataFrame:
-    "Return for each genre of `model` the `count` words with the most evidence for it; of words that stand in five of the `texts` or more."
-    found = pd.Series([word for text in texts for word in set(words_of(text))], dtype=object).value_counts()
-    words = sorted(found.index[found >= 5])
-    evidence = model.evidence([[(word, 1.0)] for word in words])
-    rows = [(genre, words[place], float(evidence[place, column])) for column, genre in enumerate(model.genres)
-            for place in np.argsort(-evidence[:, column], kind="stable")[:count]]
-    return pd.DataFrame(rows, columns=["genre", "word", "evidence"])
 
 # %% ../nbs/05c_words.ipynb #f12c26e4
 def shares_no_word(titles: list[str], learned: list[str]) -> np.ndarray:

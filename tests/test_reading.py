@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from poster_genres.lib.recogniser import read_poster
 from poster_genres.lib.runs import InputError, write_table
-from poster_genres.lib.ngrams import MOST_CHARACTERS, MOST_WORDS, clean_line, text_features, whole_feature, words_of
+from poster_genres.lib.ngrams import MOST_CHARACTERS, MOST_WORDS, clean_line, hashed, text_features, words_of
 from poster_genres.reading import FAILED, NO_TEXT, READ, map_posters, read_sample, read_words
 from poster_genres.words import BITS, count_features, fit_text_model, line_documents, training_documents, training_titles
 
@@ -171,7 +171,7 @@ def test_titles_of_the_test_part_are_not_learned():
     assert list(titles.imdb_id) == ["tt0000004", "tt0000005"], "a sequel is another movie"
     documents, truth, weights = training_documents(titles, sample, lines, ["Drama"])
     counts = np.asarray(count_features(documents).sum(0)).ravel()
-    column = {word: whole_feature(word) & ((1 << BITS) - 1) for word in ("zyxwv", "qwrtp", "thing")}
+    column = {word: hashed(f"={word}") & ((1 << BITS) - 1) for word in ("zyxwv", "qwrtp", "thing")}
     assert counts[column["qwrtp"]] == 0 and counts[column["zyxwv"]] == 1 and counts[column["thing"]] == 2
     assert len(documents) == len(truth) == len(weights) == 3
     with pytest.raises(InputError):

@@ -175,6 +175,17 @@ def test_step_runs_when_it_reads_what_another_one_will_write(tmp_path, monkeypat
     assert runs() == ["reading", "evaluation"] and runs(first="manipulation") == list(ALL_STEPS)[2:] and runs(last="cnn") == ["reading"]
 
 
+def test_what_a_run_does_again_from_a_step_on_no_longer_counts(tmp_path, monkeypatch):
+    from poster_genres.run import pipeline
+    run, noted = a_run(tmp_path / "run"), []
+    monkeypatch.setattr(pipeline, "_run_step", lambda *words: noted.append(read_run(run)))
+    plan = pipeline.Plan(run, "demo", {"seed": 3, "archive": ""}, 3, [{"step": "cnn", "does": "run", "seconds": None}], {}, "")
+    for first, missing in (("", set()), ("cnn", {"cnn"})):
+        pipeline._run_steps(plan._replace(first=first), lambda run_dir, step: None, {})
+        assert set(STEPS) - set(noted[-1]["steps"]) == missing and noted[-1]["parameters"] == {"seed": 3} and noted[-1]["seed"] == 3
+        assert noted[-1]["state"] == "running"
+
+
 def test_page_that_cannot_be_written_leaves_a_run_that_can_go_on(tmp_path, monkeypatch, capsys):
     from poster_genres.run import pipeline
     monkeypatch.delenv("POSTER_GENRES_STRICT", raising=False)

@@ -18,7 +18,7 @@ from poster_genres.demo.archive import poster_file
 from poster_genres.demo.posters import made_up_movies
 from poster_genres.lib.genres import multi_hot
 from poster_genres.lib.ngrams import text_features
-from poster_genres.prediction import as_json, find_predictor, predict, shipped_predictor
+from poster_genres.prediction import find_predictor, predict, shipped_predictor
 from poster_genres.words import fit_text_model
 
 RUNTIME = ROOT / ".venv" / "runtime" / "node_modules"
@@ -155,7 +155,7 @@ def test_one_poster_by_keyboard(page, posters):
     assert difference(json.loads(text), expected) <= 0.001
     expected["file"] = posters[1].name
     if json.loads(text) == expected:
-        assert text == as_json(expected) + "\n", "to the letter"
+        assert text == json.dumps(expected) + "\n", "to the letter"
     best = expected["genres"][0]
     assert best["name"] in page.inner_text("[data-part=said]")
     page.focus("button.where >> nth=0")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .runs import InputError, atomic_path, fingerprint, reason
+from .runs import InputError, fingerprint, reason, write_json
 from .images import BadImage, decode
 from .ngrams import clean_line
 
@@ -46,8 +46,6 @@ def can_read() -> bool:
 # %% ../../nbs/lib/recogniser.ipynb #4c12ef9a
 def recogniser_version() -> str:
     "Return what tells one way of reading from another: RapidOCR's version, and a digest of models and settings."
-    if not can_read():
-        raise InputError(NOT_INSTALLED)
     digest = hashlib.sha256(repr((MODELS, SETTINGS)).encode()).hexdigest()
     return f"rapidocr-{metadata.version('rapidocr')}-{digest[:8]}"
 
@@ -85,14 +83,6 @@ class Line(NamedTuple):
     width: float
     height: float
 
-# %% ../../nbs/lib/recogniser.ipynb #176c1c29
-def _find_text(recogniser, pixels, settings):
-    "Return the four corners of each region of text that is high enough to be legible, from top to bottom."
-    found = recogniser(pixels, use_det=True, use_cls=False, use_rec=False).boxes
-    corners = np.zeros((0, 4, 2), np.float32) if found is None else np.asarray(found, np.float32).reshape(-1, 4, 2)
-    down, across = (np.linalg.norm(corners[:, 0] - corners[:, corner], axis=1) for corner in (3, 1))
-    return corners[np.minimum(down, across) >= settings.least_height * len(pixels)]
-
 # %% ../../nbs/lib/recogniser.ipynb #32c475f0
 def read_lines(
     picture: Image.Image,  # upright and in RGB
@@ -101,7 +91,10 @@ def read_lines(
 ) -> list[Line]:
     "Return the lines of text on the picture, from top to bottom."
     recogniser, pixels = recogniser or load_recogniser(settings), _enlarge(picture, settings)
-    corners, lines = _find_text(recogniser, pixels, settings), []
+    found, lines = recogniser(pixels, use_det=True, use_cls=False, use_rec=False).boxes, []
+    corners = np.asarray([] if found is None else found, np.float32).reshape(-1, 4, 2)  # of each region of text, from top to bottom
+    down, across = (np.linalg.norm(corners[:, 0] - corners[:, corner], axis=1) for corner in (3, 1))
+    corners = corners[np.minimum(down, across) >= settings.least_height * len(pixels)]  # what is lower is not legible
     if not len(corners):
         return lines
     read = recogniser.recognize_txt(recogniser.crop_text_regions(pixels, corners))
@@ -132,8 +125,7 @@ def read_poster(path: str | Path, folder: str | Path) -> Reading:
         raise
     except Exception as error:  # RapidOCR, OpenCV and ONNX Runtime each raise their own
         return Reading([], f"no image: {error}" if isinstance(error, BadImage) else f"recogniser failed: {reason(error)}")
-    with atomic_path(place) as temporary:
-        temporary.write_text(json.dumps(lines), encoding="utf-8")
+    write_json(place, lines)
     return Reading(lines)
 
 # %% ../../nbs/lib/recogniser.ipynb #824c87b7

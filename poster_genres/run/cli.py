@@ -8,7 +8,7 @@ __all__ = ['settings', 'pipeline', 'prediction', 'status', 'server', 'report', '
 
 # %% ../../nbs/run/cli.ipynb #05b84670
 import argparse
-import itertools
+import json
 import os
 import shutil
 import sys
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from ..lib.runs import STEPS, InputError, PosterGenresError, StepError, is_part, outputs_folder, printable, progress, read_run, write_json
+from ..lib.runs import STEPS, InputError, PosterGenresError, StepError, outputs_folder, printable, progress, read_run, write_json
 
 # %% ../../nbs/run/cli.ipynb #9f5f91a3
 class _Later:
@@ -155,30 +155,23 @@ def _status(words):
         return "\n".join(f"{step:<14} {what}" for step, what in status.movie_history(words.run, words.movie).items())
     return "\n".join(status.status_lines(Path(words.run)) if words.run else status.runs_lines())
 
-# %% ../../nbs/run/cli.ipynb #eb531321
-def _paired_lines(runs):
-    "For each run after the first and each score: the difference on the test movies of both, its interval, and whether it is significant."
-    lines = []
-    for pair in report.compared_pairs(list(runs.values()), list(runs), "test"):
-        head = f"{pair['second']} against {pair['first']}"
-        lines.append(f"{head}, on the {pair['movies']:,} test movies of both:" if pair["movies"] else f"{head}: no test movie in common")
-        lines += ["  {name:<24} {difference:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}".format(**row) for row in pair["scores"]]
-    return lines
-
 # %% ../../nbs/run/cli.ipynb #f179cfa7
 def _compare(words):
-    "What differs between the runs as text, and the addresses of a page and of a table."
+    "What differs between the runs as text, with its interval and whether it is significant, and the addresses of a page and of a table."
     if len(words.runs) < 2:
         raise InputError("compare needs two runs or more, such as poster-genres compare outputs/a outputs/b")
     parameters, scores = report.compare_runs(words.runs)
-    runs = dict(zip(report.read_runs(words.runs), words.runs))
     page = Path(words.runs[-1], "report", "compared-with-" + "-".join(Path(run).resolve().name for run in words.runs[:-1])[:150] + ".html")
     report.write_comparison(words.runs, page)
     lines = ["parameters that differ:"]
     lines += [f"  {name}: " + ", ".join(f"{run} {value}" for run, value in row.items()) for name, row in parameters.iterrows()] or ["  none"]
     for (part, score), row in scores.iterrows():
         lines += [f"{part}, {score}:"] + [f"  {run:<24} {value}" for run, value in row.items()]
-    return "\n".join([*lines, *_paired_lines(runs), f"table: {page.with_suffix('.csv')}", f"page: {page.absolute().as_uri()}"])
+    for pair in report.compared_pairs(words.runs, list(parameters), "test"):
+        head = f"{pair['second']} against {pair['first']}"
+        lines.append(f"{head}, on the {pair['movies']:,} test movies of both:" if pair["movies"] else f"{head}: no test movie in common")
+        lines += ["  {name:<24} {difference:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}".format(**row) for row in pair["scores"]]
+    return "\n".join([*lines, f"table: {page.with_suffix('.csv')}", f"page: {page.absolute().as_uri()}"])
 
 # %% ../../nbs/run/cli.ipynb #ed6dd65e
 @contextmanager
@@ -209,26 +202,17 @@ def _predict(words):
         for answer in prediction.predict(files, predictor, titles=titles, words=not words.no_words):
             bad += "error" in answer
             with bar.external_write_mode():
-                print(prediction.as_json(answer) if words.json else printable(prediction.as_text(answer), sys.stdout.encoding), flush=True)
+                print(json.dumps(answer) if words.json else printable(prediction.as_text(answer), sys.stdout.encoding), flush=True)
             bar.update()
     if bad:
         raise StepError(f"{bad:,} of {len(files):,} files could not be read as an image; the lines above say why")
 
 # %% ../../nbs/run/cli.ipynb #32f316fb
-def _branch(first, run_dir, name):
-    "Copy what the first run did before any step knew the parameter, when the other run is new."
-    record = read_run(first)
-    is_same = lambda step: record["steps"].get(step, {}).get("state") == "done" and name not in settings.step_parameters(step)
-    before = list(itertools.takewhile(is_same, (step for step in STEPS if is_part(step, record["parameters"]))))
-    if not before or (run_dir / "run.json").exists():
-        return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    for path in {Path(path).parts[0] for step in before for path in (*STEPS[step].outputs, f"{STEPS[step].notebook}.ipynb")}:
-        if (first / path).is_dir():
-            shutil.copytree(first / path, run_dir / path, dirs_exist_ok=True)
-        else:
-            shutil.copy2(first / path, run_dir / path)
-    write_json(run_dir / "run.json", record | {"name": run_dir.name, "state": "stopped", "scores": {}, "steps": {step: record["steps"][step] for step in before}})
+def _branch(first, run_dir):
+    "Copy the first run when the other one is new: what does not depend on the parameter is done there, the rest is done again."
+    if not (run_dir / "run.json").exists():
+        shutil.copytree(first, run_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json", "report", ".*"))
+        write_json(run_dir / "run.json", read_run(first) | {"name": run_dir.name, "state": "stopped", "scores": {}})
 
 # %% ../../nbs/run/cli.ipynb #7812b915
 def _sweep(words):
@@ -247,7 +231,7 @@ def _sweep(words):
     for value, run in zip(values, runs):
         print(printable(f"{name} {value}: {run.out}", sys.stderr.encoding), file=sys.stderr)
         if run is not runs[0]:
-            _branch(Path(runs[0].out), Path(run.out), name)
+            _branch(Path(runs[0].out), Path(run.out))
         _run_with_report(run)
     return _compare(argparse.Namespace(runs=[run.out for run in runs]))
 

@@ -53,16 +53,12 @@ def _figure_columns(table):
     return {name for name in table if all(re.match(r"[-+–]?\d|[-–]?$", str(value)) for value in table[name])}
 
 # %% ../../nbs/run/pages.ipynb #96102c4b
-_STROKES = {"axis": "stroke=#dbe0e6 stroke-width=1.5", "span": "stroke=#9cc9e6 stroke-width=7 stroke-linecap=round",
-            "floor": "stroke=#c24e00 stroke-width=3.5", "dot": "stroke=#0072b2 stroke-width=11 stroke-linecap=round"}
-
 @functools.cache
 def _templates():
     "The templates, with what they know besides the values."
     templates = Environment(loader=FileSystemLoader(notebooks_folder() / "templates"), autoescape=True)
     templates.filters |= {"figure": figure, "interval": interval_text, "percent": percent, "count": functools.partial(figure, digits=0),
                           "scale": _scale, "on_scale": _on_scale, "figure_columns": _figure_columns}
-    templates.globals |= {"strokes": {kind: Markup(stroke) for kind, stroke in _STROKES.items()}}
     return templates
 
 # %% ../../nbs/run/pages.ipynb #f9d261d8
@@ -122,10 +118,8 @@ def with_captions(notebook):  # a notebook with its outputs; it is changed
             if not cell.metadata.get("documentation"):
                 said_last = re.split(r"\n\s*\n", cell.source.strip())[-1]
         elif _has_picture(cell) and "caption" not in cell.metadata:
-            said = re.search(r"^#\|\s*fig-(?:cap|alt):\s*(.+)$", cell.source, re.M)
-            own = said[1].strip("\"' ") if said else ""
-            below = "" if own else _take_paragraph(after, last=False)
-            caption = own or below or _take_paragraph(before, last=True)
+            below = _take_paragraph(after, last=False)
+            caption = below or _take_paragraph(before, last=True)
             cell.metadata.update(caption=caption, below=bool(below), alt=_plain(caption or said_last))
     return notebook
 
@@ -180,37 +174,26 @@ def _cleaned(output):
 # %% ../../nbs/run/pages.ipynb #e64c6c2f
 _ASIDE = ("#", "import ", "from ", "assert ", "with expect_error", " ", ")", "]", "}")  # how lines begin that import and test, and what is inside of them
 
-def _only_for_developers(cell):
-    "Whether the code only imports and tests, and left nothing to see."
-    return not cell.outputs and all(line.startswith(_ASIDE) for line in cell.source.splitlines() if line)
-
-def _names(source):
-    "The public functions and classes that the code defines, as HTML."
-    found = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)
-    return ": " + ", ".join(f"<code>{name}</code>" for name in found) if found else " "
-
-def _code_cell(source):
-    "A cell of folded code that left nothing."
-    return nbformat.v4.new_code_cell(source, metadata={"folded": _names(source)})
-
-# %% ../../nbs/run/pages.ipynb #fd1d1dc3
 def _folded(cells):
-    "The cells for a reader of results: without imports and tests, code that left nothing joined with the code after it."
+    "The cells for a reader of results: without imports and tests, code that left nothing joined with the code after it, folded behind the names that it defines."
     kept, waiting = [], ""
     for cell in cells:
-        if cell.cell_type != "code":
-            if waiting and cell.source.strip():
-                kept, waiting = [*kept, _code_cell(waiting)], ""
-            kept.append(cell)
-        elif not (hidden := bool(re.match(r"#\|\s*hide\b", cell.source))) and _only_for_developers(cell):
-            continue
-        elif cell.outputs:
-            cell.source = "\n\n".join(filter(None, [waiting, "" if hidden else cell.source]))
-            cell.metadata["folded"], waiting = _names(cell.source), ""
-            kept.append(cell)
-        elif not hidden:
-            waiting = "\n\n".join(filter(None, [waiting, cell.source]))
-    return [*kept, _code_cell(waiting)] if waiting else kept
+        if cell.cell_type == "code":
+            only_for_developers = not cell.outputs and all(line.startswith(_ASIDE) for line in cell.source.splitlines() if line)
+            shown = "" if only_for_developers or re.match(r"#\|\s*hide\b", cell.source) else cell.source
+            waiting = "\n\n".join(filter(None, [waiting, shown]))
+            if not cell.outputs:
+                continue
+            cell.source, waiting = waiting, ""
+        elif waiting and cell.source.strip():
+            kept, waiting = [*kept, nbformat.v4.new_code_cell(waiting)], ""
+        kept.append(cell)
+    kept.append(nbformat.v4.new_code_cell(waiting))
+    for cell in kept:
+        if cell.cell_type == "code" and cell.source:
+            names = [f"<code>{name}</code>" for name in re.findall(r"^(?:def|class) ([A-Za-z]\w*)", cell.source, re.M)]
+            cell.metadata["folded"] = f": {', '.join(names)}" if names else " "
+    return kept
 
 # %% ../../nbs/run/pages.ipynb #a7d09f84
 def sections(body: str) -> list[tuple[str, Markup]]:  # a page's content, as `notebook_body` makes it

@@ -225,20 +225,15 @@ def _write_pages(after, run_dir, step, terminal):
             raise
         terminal.line(f"the report could not be written: {type(error).__name__}: {reason(error)}")
 
-# %% ../../nbs/run/pipeline.ipynb #7adcdfb1
-def _begin(plan, cluster):
-    "Note in the record what runs, and with what. What `first` and the steps that follow from it did before no longer counts."
-    parameters = {name: value for name, value in plan.parameters.items() if value != ""}
-    again = {row["step"] for row in plan.rows if row["does"] == "run"} if plan.first else ()
-    update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
-               cluster=cluster, seed=parameters.get("seed", 0),
-               steps={step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if step not in again})
-
 # %% ../../nbs/run/pipeline.ipynb #24679933
 def _run_steps(plan, after, cluster):
-    "Execute the steps of the plan, on the cluster where there is one; the chain's lock is held."
-    _begin(plan, cluster)
-    terminal = Terminal({row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"})
+    "Execute the steps of the plan, on the cluster where there is one; the chain's lock is held. What `first` asks to do again no longer counts."
+    seconds = {row["step"]: row["seconds"] for row in plan.rows if row["does"] == "run"}
+    parameters = {name: value for name, value in plan.parameters.items() if value != ""}
+    kept = {step: entry for step, entry in read_run(plan.run_dir)["steps"].items() if not (plan.first and step in seconds)}
+    update_run(plan.run_dir, name=plan.run_dir.name, profile=plan.profile, state="running", parameters=parameters, versions=versions(), commit=commit(),
+               cluster=cluster, seed=parameters.get("seed", 0), steps=kept)
+    terminal = Terminal(seconds)
     try:
         if cluster:
             watch = f"; watch them at {cluster['dashboard']}" if cluster["dashboard"] else ""

@@ -137,14 +137,9 @@ def _without_paths(body, run_dir):
     "The page with the paths of this machine shortened in its words."
     given = [Path(value) for value in read_run(run_dir)["parameters"].values() if isinstance(value, str) and os.path.isabs(value)]
     places = [(run_dir.absolute(), run_dir.absolute().name), (outputs_folder().parent, "."), *((path, path.name) for path in given), (Path.home(), "~")]
-    patterns = [(re.compile(rf"(?<![\w./-]){re.escape(html.escape(str(place), quote=False))}(?![\w-]|\.\w)"), html.escape(name))
-                for place, name in places if len(place.parts) > 1]
-    def shorten(words):
-        text = words[0]
-        for pattern, name in patterns:
-            text = pattern.sub(lambda found: name, text)
-        return text
-    return Markup(re.sub(r">[^<>]*/[^<>]*<", shorten, body))
+    names = {html.escape(str(place), quote=False): html.escape(name) for place, name in places if len(place.parts) > 1}
+    path = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, names))})(?![\w-]|\.\w)")
+    return Markup(re.sub(r">[^<>]*/[^<>]*<", lambda words: path.sub(lambda found: names[found[1]], words[0]), body))
 
 # %% ../../nbs/run/report.ipynb #9da5a7dd
 def _write_page(path, body, run_dir, title, name, links):

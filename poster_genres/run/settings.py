@@ -31,10 +31,8 @@ def choices(entry: dict) -> tuple[str, ...]:  # a parameter, as `step_parameters
 # %% ../../nbs/run/settings.ipynb #a19c53f8
 def bounds(entry: dict) -> tuple[float, float]:  # a parameter, as `step_parameters` describes it
     "Return the smallest and the largest number that the parameter may be, from the start of its comment; infinite when it says nothing."
-    number = lambda text: float(text) if "." in text else int(text)
-    found = re.match(r"([\d.]+) (?:to ([\d.]+)|or more):", entry["help"])
-    low, high = found.groups() if found else (None, None)
-    return number(low) if low else -float("inf"), number(high) if high else float("inf")
+    found = re.match(r"([\d.]+) to ([\d.]+):", entry["help"])
+    return tuple(map(yaml.safe_load, found.groups())) if found else (-float("inf"), float("inf"))
 
 # %% ../../nbs/run/settings.ipynb #d2bbc320
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -23,13 +23,11 @@ def score_lines(record: dict) -> list[str]:  # a run's record
             for name in ("hits_at_3", "mean_average_precision") if isinstance(score := scores.get(name), dict)]
 
 # %% ../../nbs/run/status.ipynb #34d7d7a6
-_NO_RUN = "{} is no run: expected a folder with run.json, such as outputs/demo"
-
 def status_lines(run_dir: Path) -> list[str]:  # a run's folder
     "Return what the run is, the state of each of its steps, and its scores. Raises `InputError` for what is no run."
     record = read_run(run_dir)
     if record["state"] == "new":
-        raise InputError(_NO_RUN.format(run_dir))
+        raise InputError(f"{run_dir} is no run: expected a folder with run.json, such as outputs/demo")
     state, states = run_states(run_dir)
     lines = [f"{record['name']}: {state} (profile {record.get('profile', '–')}, seed {record['seed']})"]
     for step, state in states.items():
@@ -88,8 +86,6 @@ _TELL = {"download": _downloaded, "manipulation": _sampled, "preprocessing": _op
 def movie_history(run_dir: str | Path, imdb_id: str) -> dict[str, str]:  # the run's folder; the movie, in any spelling of its id
     "Return what happened to the movie in each step that is done. Raises `InputError` when the catalogue does not hold it."
     wanted, run_dir = imdb_id.strip(), Path(run_dir)
-    if not (run_dir / "run.json").exists():
-        raise InputError(_NO_RUN.format(run_dir))
     if not (rows := _rows(run_dir, "movies", wanted)):
         with suppress(ValueError):
             wanted = normalise_id(imdb_id) or wanted
@@ -98,9 +94,7 @@ def movie_history(run_dir: str | Path, imdb_id: str) -> dict[str, str]:  # the r
         raise InputError(f"the catalogue of {run_dir} holds no movie {wanted[:60]!r}: expected an id as it has them, such as tt0000007")
     told = [f"row {row.row}, {row.title}, {row.status}" + (f": {row.reason}" if isinstance(row.reason, str) else "") for row in rows]
     found = {"scraping": "; ".join(told)}
-    for step_name, tell in _TELL.items():
-        try:
-            found[step_name] = "; ".join(tell(Path(run_dir), wanted)) or "not there"
-        except InputError:  # the step has not been done
-            break
+    with suppress(InputError):  # of a step that has not been done
+        for step_name, tell in _TELL.items():
+            found[step_name] = "; ".join(tell(run_dir, wanted)) or "not there"
     return found
