@@ -8,6 +8,7 @@ __all__ = ['settings', 'pipeline', 'prediction', 'status', 'server', 'report', '
 
 # %% ../../nbs/run/cli.ipynb #05b84670
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from ..lib.runs import STEPS, InputError, PosterGenresError, StepError, outputs_folder, printable, progress, read_run, write_json
+from ..lib.runs import STEPS, InputError, PosterGenresError, StepError, is_part, outputs_folder, printable, progress, read_run, write_json
 
 # %% ../../nbs/run/cli.ipynb #9f5f91a3
 class _Later:
@@ -208,11 +209,20 @@ def _predict(words):
         raise StepError(f"{bad:,} of {len(files):,} files could not be read as an image; the lines above say why")
 
 # %% ../../nbs/run/cli.ipynb #32f316fb
-def _branch(first, run_dir):
-    "Copy the first run when the other one is new: what does not depend on the parameter is done there, the rest is done again."
-    if not (run_dir / "run.json").exists():
-        shutil.copytree(first, run_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json", "report", ".*"))
-        write_json(run_dir / "run.json", read_run(first) | {"name": run_dir.name, "state": "stopped", "scores": {}})
+def _branch(first, run_dir, name):
+    "Copy what the first run did before any step knew the parameter, when the other run is new."
+    record = read_run(first)
+    is_same = lambda step: record["steps"].get(step, {}).get("state") == "done" and name not in settings.step_parameters(step)
+    before = list(itertools.takewhile(is_same, (step for step in STEPS if is_part(step, record["parameters"]))))
+    if not before or (run_dir / "run.json").exists():
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for path in {Path(path).parts[0] for step in before for path in (*STEPS[step].outputs, f"{STEPS[step].notebook}.ipynb")}:
+        if (first / path).is_dir():
+            shutil.copytree(first / path, run_dir / path, dirs_exist_ok=True)
+        else:
+            shutil.copy2(first / path, run_dir / path)
+    write_json(run_dir / "run.json", record | {"name": run_dir.name, "state": "stopped", "scores": {}, "steps": {step: record["steps"][step] for step in before}})
 
 # %% ../../nbs/run/cli.ipynb #7812b915
 def _sweep(words):
@@ -231,7 +241,7 @@ def _sweep(words):
     for value, run in zip(values, runs):
         print(printable(f"{name} {value}: {run.out}", sys.stderr.encoding), file=sys.stderr)
         if run is not runs[0]:
-            _branch(Path(runs[0].out), Path(run.out))
+            _branch(Path(runs[0].out), Path(run.out), name)
         _run_with_report(run)
     return _compare(argparse.Namespace(runs=[run.out for run in runs]))
 
