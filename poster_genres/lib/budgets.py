@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from functools import partial, partialmethod
+from functools import partialmethod
 from socket import gethostname
 
 from .client import ClientPolicy, HostBudget
@@ -48,19 +48,20 @@ class KeptBudget(HostBudget):
 # %% ../../nbs/lib/budgets.ipynb #4dbad55f
 HANDLER = "poster_genres_budget"
 
-# %% ../../nbs/lib/budgets.ipynb #8f35f6c7
-def _answer(scheduler, budgets, call, host, policy, what, words):
-    "On the scheduler: do `what` with the budget of a host in one call of a step; what came of it, and the message of a block."
-    budget, result = budgets.setdefault((call, host), KeptBudget(host, ClientPolicy(*policy))), None
-    budget.forget(scheduler.workers)
-    with suppress(RefusedError):
-        result = getattr(budget, what)(*words)
-    return [result, budget.blocked]
-
 # %% ../../nbs/lib/budgets.ipynb #356060a3
 def install(dask_scheduler=None):  # Dask puts itself here
     "Make the scheduler this runs on keep budgets, if it does not yet."
-    dask_scheduler.handlers.setdefault(HANDLER, partial(_answer, dask_scheduler, {}))
+    budgets = {}
+
+    def answer(call, host, policy, what, words):
+        "Do `what` with the budget of a host in one call of a step; what came of it, and the message of a block."
+        budget, result = budgets.setdefault((call, host), KeptBudget(host, ClientPolicy(*policy))), None
+        budget.forget(dask_scheduler.workers)
+        with suppress(RefusedError):
+            result = getattr(budget, what)(*words)
+        return [result, budget.blocked]
+
+    dask_scheduler.handlers.setdefault(HANDLER, answer)
 
 # %% ../../nbs/lib/budgets.ipynb #46f8da97
 def _tell(budget, what, *words):
