@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poster_genres.lib.archives import find_catalogue, find_posters
+from poster_genres.lib.archives import find_catalogue, scan_posters
 
 from poster_genres.lib.catalogue import read_catalogue
 from poster_genres.lib.images import decode
@@ -37,7 +37,7 @@ WAYS = {
 
 def posters_with_titles(archive, count):
     "Paths and titles of `count` posters of the archive, by the hash of their ids."
-    have, movies = find_posters(archive), read_catalogue(find_catalogue(archive)).dropna(subset=["imdb_id", "title"])
+    have, movies = scan_posters(archive)[0], read_catalogue(find_catalogue(archive)).dropna(subset=["imdb_id", "title"])
     movies = movies[movies.imdb_id.isin(have)].drop_duplicates("imdb_id")
     order = movies.imdb_id.map(lambda imdb_id: hashlib.sha1(f"reading {imdb_id}".encode()).hexdigest()).sort_values().index[:count]
     return [Path(archive, "posters", f"{imdb_id}.jpg") for imdb_id in movies.imdb_id[order]], list(movies.title[order])

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from poster_genres.lib.archives import find_posters, open_archive, scan_posters
+from poster_genres.lib.archives import open_archive, scan_posters
 
 from poster_genres.lib.catalogue import count_reasons, read_catalogue
 
@@ -209,7 +209,7 @@ def test_ids_of_other_kinds(tmp_path, columns, kind, ids):
     (tmp_path / "images").mkdir()
     for name in ("862.jpg", "moon-1.JPG", "tt0000863.png"):
         (tmp_path / "images" / name).write_bytes(b"x")
-    assert set(find_posters(tmp_path, kind=kind)) & set(ids) == {ids[0]}, "kinds do not mix"
+    assert set(scan_posters(tmp_path, kind=kind)[0]) & set(ids) == {ids[0]}, "kinds do not mix"
 
 
 @pytest.mark.parametrize("columns, expected", [("title=nope", "--columns says title=nope, and there is no such column among 'imdb_id, title, genres'"), ("genres=title,genres=genres", "each role once")])

@@ -19,7 +19,7 @@ from poster_genres import scraping
 from poster_genres.demo.server import StandInServer, index_archive, poster_link
 from poster_genres.download import download
 from poster_genres.lib import client as client_module
-from poster_genres.lib.client import Client, ClientPolicy, HostBudget, RateLimiter, fetch_all
+from poster_genres.lib.client import Client, ClientPolicy, HostBudget, fetch_all
 from poster_genres.lib.runs import InputError, RefusedError, read_table
 from poster_genres.lib.sites import site_client
 from poster_genres.scraping import scrape
@@ -182,15 +182,16 @@ def test_several_threads_share_one_limit():
     def sleep(seconds):
         with lock:
             now[0] += seconds
-    limiter = RateLimiter(10, lambda: now[0], sleep)
+    budget = HostBudget("example.org", ClientPolicy(rate=10))
+    budget.clock, budget.sleep = lambda: now[0], sleep
 
     def ask():
         for _ in range(20):
-            limiter.acquire()
+            budget.acquire()
             slots.append(1)
     threads = [threading.Thread(target=ask) for _ in range(5)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
-    assert len(slots) == 100 and limiter.next >= 100 / 10 - 1e-9
+    assert len(slots) == 100 and budget.next >= 100 / 10 - 1e-9
 
 
 def test_the_connections_are_kept(archive, recorded):

@@ -1,6 +1,5 @@
 """What the tests of the web step share: an archive whose posters all differ, servers that misbehave, and their log."""
 import threading
-import time
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -53,7 +52,6 @@ def served(archive, catalogue="", faults=None, log=""):
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        time.sleep(0.03)  # the log's last line is written after its answer was sent
         server.shutdown()
         server.server_close()
 

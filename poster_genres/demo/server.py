@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE_LAYOUTS', 'NOT_FOUND', 'LARGEST', 'IMAGE_TYPES', 'ROBOTS', 'ROUTES', 'BLOCKS', 'TROUBLES', 'DEAD_ENDS',
            'ON_THE_LINE', 'NO_IMAGES', 'ODD_IMAGES', 'FAULTS', 'PASSING', 'Film', 'media_key', 'ArchiveIndex',
-           'index_archive', 'layout_of', 'poster_link', 'title_page', 'Reply', 'reply_to', 'fault_of', 'inject_fault',
+           'index_archive', 'poster_link', 'title_page', 'Reply', 'reply_to', 'fault_of', 'inject_fault',
            'StandInHandler', 'StandInServer', 'serve']
 
 # %% ../../nbs/demo/server.ipynb #33432efa
@@ -22,7 +22,7 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 from contextlib import suppress
 from email.utils import formatdate
-from html import escape
+from functools import cache, partial
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,10 +30,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageOps
 
 from ..lib.archives import draw, open_archive
-from ..lib.runs import InputError, PosterGenresError
+from ..lib.runs import InputError, PosterGenresError, notebooks_folder
 from ..lib.sites import API_HOSTS, IMAGE_HOSTS, POSTER_HOSTS, TITLE_HOSTS, TMDB_HOSTS
 
 # %% ../../nbs/demo/server.ipynb #9d949a66
@@ -81,11 +82,6 @@ PAGE_LAYOUTS = ("2017", "2021", "2025")
 _NAMES = ("Ada Bruno Clara Dario Elsa Fritz Gita Hugo Ines Jonas Kira Leo Mina Nils Olga Paul".split(),
           "Abel Brandt Castel Dorn Evers Falk Greco Hale Iversen Jansen Keller Lund Moreau Novak Orsini Pohl".split())
 
-# %% ../../nbs/demo/server.ipynb #4ccc773a
-def layout_of(imdb_id: str) -> str:  # such as tt0000007
-    "Which of `PAGE_LAYOUTS` the movie's title page has."
-    return PAGE_LAYOUTS[int(3 * draw(imdb_id, "layout"))]
-
 # %% ../../nbs/demo/server.ipynb #b2190f5c
 def poster_link(imdb_id: str,  # such as tt0000007
                 size: str = "") -> str:  # what follows `_V1_`, such as UX182_CR0,0,182,268_AL_; empty: the poster as it was uploaded
@@ -97,73 +93,20 @@ def _cast(imdb_id):
     "Four made-up names."
     return [" ".join(names[int(16 * draw(imdb_id, f"{which} {i}"))] for which, names in zip(("first", "last"), _NAMES)) for i in range(4)]
 
-# %% ../../nbs/demo/server.ipynb #b7dd7898
-def _page(film, head, body, more=""):
-    "A page around `body`, with the menu that every page has, and the cast with its portraits."
-    cast = "\n".join(f'<li><img alt="{name}" src="{poster_link(name, "UX32_CR0,0,32,44_AL_")}"> '
-                     f'<a href="/name/nm{int(1e7 * draw(name, "name")):07}/">{name}</a></li>' for name in _cast(film.imdb_id))
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{escape(film.title)} ({film.year}) - IMDb</title>
-{head}
-</head><body>
-<nav id="imdbHeader"><a href="/"><img alt="IMDb" src="https://m.media-amazon.com/images/G/01/imdb/logo.png"></a>
-<ul><li><a href="/chart/top/">Top rated movies</a></li><li><a href="/showtimes/">Showtimes</a></li></ul></nav>
-<aside class="ad"><img alt="Advertisement" src="https://m.media-amazon.com/images/S/ads/banner.jpg" width="970" height="250"></aside>
-{body}
-<section id="titleCast"><h2>Cast</h2><ul class="cast_list">{cast}</ul></section>
-<footer><a href="/conditions">Conditions of use</a> <a href="/privacy">Privacy</a></footer>{more}
-</body></html>
-"""
-
-# %% ../../nbs/demo/server.ipynb #5a2f606f
-def _page_2017(film, poster):
-    "A title page as it was until 2020."
-    title = escape(film.title)
-    shown = f"""<div class="poster">
-<a href="/title/{film.imdb_id}/mediaviewer/rm1?ref_=tt_ov_i"> <img alt="{title} Poster" title="{title} Poster"
-src="{poster_link(film.imdb_id, "UX182_CR0,0,182,268_AL_")}" itemprop="image" /> </a>
-</div>"""
-    genres = ", ".join(f'<a href="/genre/{escape(name)}">{escape(name)}</a>' for name in film.genres)
-    return _page(film, f'<link rel="canonical" href="https://www.imdb.com/title/{film.imdb_id}/">', f"""<div class="heroic-overview">
-<div class="title_wrapper"><h1>{title}&nbsp;<span id="titleYear">(<a href="/year/{film.year}/">{film.year}</a>)</span></h1>
-<div class="subtext">{genres}</div></div>
-<div class="slate_wrapper">{shown if poster else ""}</div>
-</div>""")
-
 # %% ../../nbs/demo/server.ipynb #52b11e3d
-def _page_2021(film, poster, more=""):
-    "A title page as it is since 2021; `more` goes into its end."
-    title, image, actor = escape(film.title), poster_link(film.imdb_id), _cast(film.imdb_id)[0]
-    facts = {"@context": "https://schema.org", "@type": "Movie", "url": f"https://www.imdb.com/title/{film.imdb_id}/",
-             "name": film.title, **({"image": image} if poster else {}), "genre": film.genres}
-    facts = json.dumps(facts).replace("</", "<\\/")
-    head = f"""<meta property="og:title" content="{title} ({film.year})">
-<meta property="og:image" content="{image if poster else 'https://m.media-amazon.com/images/G/01/imdb/logo-square.png'}">
-<script type="application/ld+json">{facts}</script>"""
-    sizes = ", ".join(f"{poster_link(film.imdb_id, f'QL75_UX{w}_CR0,0,{w},{w * 281 // 190}_')} {w}w" for w in (190, 285, 380))
-    shown = f"""<div class="ipc-poster" data-testid="hero-media__poster"><div class="ipc-media ipc-media--poster-l">
-<img alt="{actor} in {title} ({film.year})" class="ipc-image" loading="eager" src="{sizes.split()[0]}" srcset="{sizes}" width="190"></div></div>"""
-    return _page(film, head, f"""<main><section class="ipc-page-section sc-{media_key(film.imdb_id)[4:11]}">
-<h1 data-testid="hero__pageTitle"><span class="hero__primary-text">{title}</span></h1>
-{shown if poster else '<div class="ipc-poster ipc-poster--blank"></div>'}
-</section></main>""", more)
-
-# %% ../../nbs/demo/server.ipynb #2c8484e9
-def _page_2025(film, poster):
-    "A title page as it is since 2025: the one of 2021, and all its data once more."
-    caption = f"{_cast(film.imdb_id)[0]} in {film.title} ({film.year})"
-    image = {"id": "rm1", "url": poster_link(film.imdb_id), "width": 2000, "height": 3000, "caption": {"plainText": caption}}
-    data = {"id": film.imdb_id, "titleText": {"text": film.title}, "primaryImage": image if poster else None,
-            "genres": {"genres": [{"text": name} for name in film.genres]}}
-    data = json.dumps({"props": {"pageProps": {"tconst": film.imdb_id, "aboveTheFoldData": data}}, "page": "/title/[tconst]"}).replace("</", "<\\/")
-    return _page_2021(film, poster, f'\n<script id="__NEXT_DATA__" type="application/json">{data}</script>')
+@cache
+def _template():
+    "The template of all title pages."
+    return Environment(loader=FileSystemLoader(notebooks_folder() / "templates"), autoescape=True).get_template("title.html")
 
 # %% ../../nbs/demo/server.ipynb #db103f60
 def title_page(film: Film,  # whose page it is
                layout: str,  # one of `PAGE_LAYOUTS`
                poster: bool = True) -> str:  # whether the page shows one
     "The HTML of the movie's title page."
-    return {"2017": _page_2017, "2021": _page_2021, "2025": _page_2025}[layout](film, poster)
+    cast = [(name, poster_link(name, "UX32_CR0,0,32,44_AL_"), int(1e7 * draw(name, "name"))) for name in _cast(film.imdb_id)]
+    return _template().render(film=film, layout=layout, poster=poster, cast=cast, mark=media_key(film.imdb_id)[4:11],
+                              link=partial(poster_link, film.imdb_id))
 
 # %% ../../nbs/demo/server.ipynb #be830fdb
 class Reply(NamedTuple):
@@ -184,23 +127,21 @@ def _title_reply(index, imdb_id):
     "The title page of a movie of the catalogue, or of one that only has a poster."
     film = index.films.get(imdb_id) or (Film(imdb_id, imdb_id) if imdb_id in index.posters else None)
     shown = imdb_id in index.posters or draw(imdb_id, "page without a poster") >= 0.1
-    return Reply(200, body=title_page(film, layout_of(imdb_id), shown).encode("utf-8", "replace")) if film else NOT_FOUND
+    layout = PAGE_LAYOUTS[int(3 * draw(imdb_id, "layout"))]
+    return Reply(200, body=title_page(film, layout, shown).encode("utf-8", "replace")) if film else NOT_FOUND
 
 # %% ../../nbs/demo/server.ipynb #47729b6d
 def _image_reply(index, path):
     "The poster that `path` leads to, whatever size it asks for: an archive has one."
     key = _key(path)
     poster = Path(index.posters.get(index.paths.get(key, key[1:-4]), ""))
-    try:
-        if not poster.is_file():
-            return NOT_FOUND
-        changed = formatdate(poster.stat().st_mtime, usegmt=True)
-        with open(poster, "rb") as file:
-            body = file.read(LARGEST + 1)
-    except OSError:
-        return NOT_FOUND
-    kind = next((f"image/{kind}" for start, kind in IMAGE_TYPES.items() if re.match(start, body, re.DOTALL)), "application/octet-stream")
-    return Reply(200, kind, body, {"Last-Modified": changed})
+    with suppress(OSError):
+        if poster.is_file():
+            with open(poster, "rb") as file:
+                body = file.read(LARGEST + 1)
+            kind = next((f"image/{kind}" for start, kind in IMAGE_TYPES.items() if re.match(start, body, re.DOTALL)), "application/octet-stream")
+            return Reply(200, kind, body, {"Last-Modified": formatdate(poster.stat().st_mtime, usegmt=True)})
+    return NOT_FOUND
 
 # %% ../../nbs/demo/server.ipynb #6390e0f1
 def _api_reply(index, imdb_id):
@@ -248,7 +189,7 @@ DEAD_ENDS = {
     "inwards": Reply(302, headers={"Location": "https://127.0.0.1/admin.jpg"}),
     "circle": Reply(302, headers={"Location": "?again"}),
 }
-ON_THE_LINE = ("stall", "cut", "drip", "slow")
+ON_THE_LINE = ("stall", "cut", "slow")
 
 # %% ../../nbs/demo/server.ipynb #a031b7cf
 def _saved(image, form, **options):
@@ -334,16 +275,12 @@ class StandInHandler(BaseHTTPRequestHandler):
         fault = fault_of(server.faults, self.path, attempt)
         reply = _conditional(inject_fault(reply_to(server.index, host, self.path), fault), self.headers)
         self.close_connection = self.close_connection or fault in ("stall", "cut", "endless")
-        entry = started, host, self.path, fault or reply.status, busy
-        if fault not in ON_THE_LINE:  # who has the answer finds it in the log
-            server.write_log(*entry)
+        server.write_log(started, host, self.path, fault or reply.status, busy)  # now: who has the answer finds it in the log
         try:
             _send(self.wfile, reply, fault)
         finally:
             with server.lock:
                 server.busy[host] -= 1
-            if fault in ON_THE_LINE:
-                server.write_log(*entry)
 
 # %% ../../nbs/demo/server.ipynb #9052661f
 def _conditional(reply, headers):
@@ -363,11 +300,7 @@ def _send(line, reply, fault):
         time.sleep(60 if fault == "stall" else 0.02)
     lines = {"Content-Type": reply.type, "Content-Length": len(reply.body), **reply.headers}
     head = f"HTTP/1.1 {reply.status} {responses.get(reply.status, '')}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    at_once = {"cut": len(reply.body) // 2, "drip": 1}.get(fault, len(reply.body))
-    line.write(f"{head}\r\n".encode() + reply.body[:at_once])
-    for byte in reply.body[1:] if fault == "drip" else ():
-        time.sleep(0.05)
-        line.write(bytes([byte]))
+    line.write(f"{head}\r\n".encode() + reply.body[:len(reply.body) // (2 if fault == "cut" else 1)])
 
 # %% ../../nbs/demo/server.ipynb #bbe36b0e
 class StandInServer(ThreadingHTTPServer):
@@ -381,8 +314,7 @@ class StandInServer(ThreadingHTTPServer):
                  index: ArchiveIndex,  # what to serve
                  port: int = 0,  # where to listen; 0: any free port
                  faults: dict | None = None,  # how to misbehave
-                 log: str | Path = "",  # a file that gets a line for each answer
-                 ):
+                 log: str | Path = ""):  # a file that gets a line for each answer
         self.index, self.faults, self.lock, self.asked, self.busy = index, faults or {}, threading.Lock(), Counter(), Counter()
         self.log = open(log, "a", buffering=1, encoding="utf-8") if log else None
         if unknown := [name for name in self.faults if name not in FAULTS]:
@@ -422,5 +354,4 @@ if __name__ == "__main__" and globals().get("__spec__"):  # run by `python -m` w
     try:
         serve(**json.loads(sys.argv[1]))
     except PosterGenresError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+        sys.exit(str(error))

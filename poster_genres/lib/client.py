@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRODUCT', 'FORBIDDEN', 'contact', 'Attempt', 'WebError', 'PermanentError', 'allowed_host', 'check_public',
-           'PublicConnection', 'detected_block', 'ClientPolicy', 'RateLimiter', 'AutoThrottle', 'HostBudget',
-           'bounded_read', 'Host', 'Fetched', 'Memory', 'Client', 'client_summary', 'fetch_all']
+           'PublicConnection', 'detected_block', 'ClientPolicy', 'HostBudget', 'bounded_read', 'Host', 'Fetched',
+           'Memory', 'Client', 'client_summary', 'fetch_all']
 
 # %% ../../nbs/lib/client.ipynb #25a93ce2
 import hashlib
@@ -22,7 +22,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -157,15 +157,14 @@ class ClientPolicy(NamedTuple):
     advice: str = ""  # what to do instead when a host blocks us
 
 # %% ../../nbs/lib/client.ipynb #3de77cc4
-@dataclass
-class RateLimiter:
-    "Spaces requests in time; several threads may share it."
-    rate: float = 0  # requests a second, at most; 0: no limit
-    clock: Callable = time.monotonic  # says the time in seconds
-    sleep: Callable = time.sleep  # waits so many seconds
+class HostBudget:
+    "What one host may be asked: its rate and connection slots, until it blocks us. Another object with these methods may take its place."
+    clock, sleep = time.monotonic, time.sleep  # say the time in seconds, and wait so many
+    slowest = 60.0  # seconds between requests, at most
 
-    def __post_init__(self):
-        self.turn, self.lock, self.least = threading.Lock(), threading.Lock(), 1 / self.rate if self.rate else 0.0
+    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
+        self.name, self.policy, self.blocked, self.slots = name, policy, "", threading.BoundedSemaphore(policy.connections)
+        self.turn, self.lock, self.least = threading.Lock(), threading.Lock(), 1 / policy.rate if policy.rate else 0.0
         self.delay, self.next, self.held, self.waited = self.least, 0.0, 0.0, 0.0
 
     def acquire(self):
@@ -182,11 +181,6 @@ class RateLimiter:
         with self.lock:
             self.held = max(self.held, self.clock() + seconds)
 
-# %% ../../nbs/lib/client.ipynb #322b6efd
-class AutoThrottle(RateLimiter):
-    "A rate limiter that follows the speed of a host."
-    slowest = 60.0  # seconds between requests, at most
-
     def adapt(self, latency: float, well: bool | None, target_concurrency: float):
         "Set the delay after an answer that was good, bad, or neither (None, such as a 404); only a good one makes us faster."
         with self.lock:
@@ -198,14 +192,6 @@ class AutoThrottle(RateLimiter):
         "Leave at least so many seconds between requests, for good."
         with self.lock:
             self.least, self.delay = max(self.least, delay), max(self.delay, delay)
-
-# %% ../../nbs/lib/client.ipynb #7478b179
-class HostBudget(AutoThrottle):
-    "What one host may be asked: its rate and connection slots, until it blocks us. Another object with these methods may take its place."
-
-    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
-        super().__init__(policy.rate)
-        self.name, self.policy, self.blocked, self.slots = name, policy, "", threading.BoundedSemaphore(policy.connections)
 
     @contextmanager
     def slot(self):
@@ -627,30 +613,22 @@ def fetch_all(work: Callable,  # what to do with one item, in a thread
               label: str = "Fetching",  # what the progress bar says
               unit: str = "links") -> Iterator[tuple]:  # what it counts
     "Pairs of an item and its outcome: what `work` returned, or the `WebError` it raised. Raises a `RefusedError` at the end."
-    items, waiting, refused = list(items), set(), None
+    items, waiting, refused = list(items), {}, None
     queue, pool = iter(items), ThreadPoolExecutor(threads, thread_name_prefix="fetch")
     try:
         with progress(label=label, unit=unit, total=len(items)) as bar:
-            while waiting := waiting | {pool.submit(_outcome, work, item) for item in islice(queue, 2 * threads - len(waiting))}:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for item, outcome in map(Future.result, done):
-                    if isinstance(outcome, RefusedError):
-                        refused = refused or outcome
+            while waiting := waiting | {pool.submit(work, item): item for item in islice(queue, 2 * threads - len(waiting))}:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    item, error = waiting.pop(future), future.exception()
+                    if isinstance(error, RefusedError):
+                        refused = refused or error
                         continue
-                    yield item, outcome
+                    yield item, error if isinstance(error, WebError) else future.result()
                     bar.update()
         if refused:
             raise refused
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-# %% ../../nbs/lib/client.ipynb #7ddb51da
-def _outcome(work, item):
-    "The item, and what `work` makes of it, or the error that is the web's."
-    try:
-        return item, work(item)
-    except (WebError, RefusedError) as error:
-        return item, error
     except MemoryError:
         raise StepError("this machine has not enough memory: run the same command again with fewer connections, such as -p connections 2; "
                         "what is there is kept") from None
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from .client import Client, ClientPolicy, WebError, allowed_host
-from .runs import InputError, fingerprint
+from .runs import InputError, fingerprint, notebooks_folder
 
 # %% ../../nbs/lib/sites.ipynb #f7eb96c8
 TITLE_HOSTS = ("www.imdb.com",)
@@ -115,5 +115,6 @@ def cache_folder(run_dir: str | Path,  # the run's folder
     folder = Path(cache).resolve() if cache else Path(run_dir).resolve().parent / "cache"
     if not archive:
         return folder / "web"
-    parts = [fingerprint(archive), fingerprint(catalogue) if catalogue else "", *reading, fingerprint(files("poster_genres") / "demo/server.py")]
+    server = files("poster_genres") / "demo/server.py", notebooks_folder() / "templates/title.html"
+    parts = [fingerprint(archive), fingerprint(catalogue) if catalogue else "", *reading, *map(fingerprint, server)]
     return folder / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
