@@ -22,7 +22,6 @@ from poster_genres.networks import predict_rows
 from poster_genres.lib.calibration import load_predictor
 from poster_genres.prediction import lite_predictor
 from poster_genres.preprocessing import read_dataset
-from poster_genres.reading import read_words
 from poster_genres.words import fit_text_model, shares_no_word, training_documents, training_titles
 
 SHOWN = ("hits_at_3", "mean_average_precision", "macro_f1", "log_loss")
@@ -40,7 +39,7 @@ def asked(dataset, path, name):
 
 def main(run, predictor, all_titles):
     "Print a line for each way and score."
-    dataset, words = read_dataset(run), read_words(run)
+    dataset, words = read_dataset(run), read_table(Path(run, "words.parquet"))
     parts = {name: asked(dataset, predictor or Path(run, "evaluation", "predictor.keras"), name) for name in ("validation", "test")}
     sample = read_table(Path(run, "sample.parquet"))
     titles = training_titles(read_table(Path(run, "movies.parquet")), sample, dataset.names, None if all_titles else part_of)

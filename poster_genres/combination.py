@@ -28,14 +28,13 @@ from .lib.runs import UNREADABLE, InputError, atomic_path, read_packed, read_tab
 from .lib.text import plain, plot_text
 from .manipulation import part_of
 from .preprocessing import Dataset
-from .reading import read_words
 from .words import Document, TextModel, fit_text_model, line_documents, training_documents, training_titles
 
 # %% ../nbs/05d_combination.ipynb #4421b97d
 def learn_words(run_dir: str | Path, reading: str, genres: list[str]) -> tuple[TextModel, pd.DataFrame, dict[str, int]]:
     "Return the text model of `run_dir` for `genres`, the words it learned from if `reading` is words (title: titles alone), and counts."
     movies, sample = read_table(Path(run_dir, "movies.parquet")), read_table(Path(run_dir, "sample.parquet"))
-    words = read_words(run_dir) if reading == "words" else pd.DataFrame(columns=["imdb_id", "text", "confidence", "height"])
+    words = read_table(Path(run_dir, "words.parquet")) if reading == "words" else pd.DataFrame(columns=["imdb_id", "text", "confidence", "height"])
     titles = training_titles(movies, sample, genres, part_of)
     documents, truth, weights = training_documents(titles, sample, words, genres)
     counts = {"titles": len(titles), "posters": len(documents) - len(titles)}

@@ -18,7 +18,7 @@ from bs4 import BeautifulSoup
 
 from poster_genres.lib.recogniser import recogniser_version
 from poster_genres.lib.runs import STEPS as ALL_STEPS, fingerprint, is_part, read_table
-from poster_genres.reading import read_words, readings_folder
+from poster_genres.reading import readings_folder
 
 ROOT = Path(__file__).parent.parent
 STEPS = {name: files for name, files in ALL_STEPS.items() if is_part(name, {})}  # of a run that does not read
@@ -71,7 +71,7 @@ def test_run_with_words_scores_every_way_to_ask(reader):
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert [line.split()[0] for line in lines if "it is done" in line] == ["scraping", "download", "manipulation", "preprocessing", "cnn"]
-    scores, words = record(run)["scores"], read_words(run)
+    scores, words = record(run)["scores"], read_table(run / "words.parquet")
     assert set(scores["ways"]) == {"picture", "words", "title", "poster", "picture_and_title", "poster_and_title"}
     assert scores["ways"]["picture"]["log_loss"] == scores["test"]["log_loss"], "the picture is asked as before"
     assert scores["gains"]["poster_and_title"]["against"] == "poster" and scores["gains"]["poster"]["scores"]["log_loss"]["low"] is not None

@@ -15,9 +15,9 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from poster_genres.lib.recogniser import read_poster
-from poster_genres.lib.runs import InputError, write_table
+from poster_genres.lib.runs import InputError, read_table, write_table
 from poster_genres.lib.ngrams import MOST_CHARACTERS, MOST_WORDS, clean_line, hashed, text_features, words_of
-from poster_genres.reading import FAILED, NO_TEXT, READ, map_posters, read_sample, read_words
+from poster_genres.reading import FAILED, NO_TEXT, READ, map_posters, read_sample
 from poster_genres.words import BITS, count_features, fit_text_model, line_documents, training_documents, training_titles
 
 WORDS = "MIDNIGHT GARDEN THUNDER CASTLE ISLAND WINTER SHADOW LETTER".split()
@@ -75,7 +75,7 @@ def test_killed_reading_goes_on_and_nothing_is_read_twice(run):
     assert {name: counts[name] for name in ("in", "out", "failed")} == {"in": 20, "out": 17, "failed": 2}
     after = {path: path.stat().st_mtime_ns for path in kept.rglob("*.json")}
     assert len(after) == 17 and before.items() <= after.items(), "what was read before the kill is as it was, and the same picture is kept once"
-    table = read_words(run)
+    table = read_table(run / "words.parquet")
     assert set(table.imdb_id) == {f"tt{number:07}" for number in range(20)}
     first = table.groupby("imdb_id").first()
     assert all(WORDS[number % 8] in first.text[f"tt{number:07}"] for number in range(16))
@@ -95,7 +95,8 @@ def test_another_run_takes_what_was_read(run):
     out, err = python(READ_RUN, other, 1).communicate()
     assert "'out': 17" in out and out.endswith("False\n"), f"no network was loaded: {out} {err}"
     read_sample(run, "words", 1)
-    assert read_words(other).drop(columns="reason").equals(read_words(run).drop(columns="reason")) and len(content) > 0
+    words, others = (read_table(folder / "words.parquet").drop(columns="reason") for folder in (run, other))
+    assert words.equals(others) and len(content) > 0
 
 
 def test_processes_read_the_same_as_one(run, tmp_path):
@@ -108,11 +109,11 @@ def test_without_the_extra_there_is_one_line(run):
     code = """
         import sys
         sys.modules["rapidocr"] = None
-        from poster_genres.lib.runs import InputError
-        from poster_genres.reading import read_sample, read_words
+        from poster_genres.lib.runs import InputError, read_table
+        from poster_genres.reading import read_sample
         import poster_genres.words
         counts = read_sample(sys.argv[1], "none")
-        print(counts["in"], counts["out"], len(read_words(sys.argv[1])))
+        print(counts["in"], counts["out"], len(read_table(sys.argv[1] + "/words.parquet")))
         try:
             read_sample(sys.argv[1], "words")
         except InputError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poster_genres.lib.catalogue import normalise_id
+from poster_genres.lib.catalogue import id_of
 
 from poster_genres.lib.genres import genre_names, multi_hot
 
@@ -18,7 +18,7 @@ from poster_genres.lib.genres import genre_names, multi_hot
 def further(sample, archive):
     "The auxiliary targets of each movie (the second catalogue's genres, the decade), and which of them are known."
     table = pd.read_csv(archive / "MovieGenre.csv", encoding="latin-1", dtype=str).dropna(subset=["imdbId", "Genre"])
-    table = table.assign(imdb_id=table.imdbId.map(normalise_id)).drop_duplicates("imdb_id").set_index("imdb_id")
+    table = table.assign(imdb_id=table.imdbId.map(id_of)).drop_duplicates("imdb_id").set_index("imdb_id")
     told = table.Genre.str.split("|").reindex(sample.imdb_id)
     names = [name for name, count in told.dropna().explode().value_counts().items() if count >= 50]
     hot = np.array([[name in genres for name in names] if isinstance(genres, list) else [False] * len(names) for genres in told])

@@ -9,21 +9,20 @@ __all__ = ['COLUMNS', 'defect_counts', 'poster_file', 'plan_archive', 'catalogue
 # %% ../../nbs/demo/archive.ipynb #ba4cd01f
 import inspect
 import io
-import os
 import random
 import shutil
-import sys
+from contextlib import nullcontext
+from functools import partial
 from importlib import metadata, resources
-from itertools import zip_longest
 from pathlib import Path
-from subprocess import PIPE, Popen
 
 import pandas as pd
 from IPython.display import clear_output
 
 from .posters import GENRE_IDS, SyntheticMovie, draw_poster, made_up_movies
-from ..lib.runs import (InputError, StepError, atomic_path, check_number, fingerprint, in_notebook, locked, outputs_folder,
+from ..lib.runs import (InputError, atomic_path, check_number, disk_errors, fingerprint, in_notebook, locked, outputs_folder,
                                     progress, read_json, write_json)
+from ..lib.shards import Processes, by_name, worker_count
 
 # %% ../../nbs/demo/archive.ipynb #ae661a85
 _DEFECTS = {"truncated": 500, "empty": 500, "html": 500, "grey": 150, "cmyk": 300, "same": 200, "near": 200,
@@ -102,33 +101,19 @@ def catalogue_rows(movies: list[SyntheticMovie], plan: dict[str, list[int]], see
     return [row for group in groups for row in group]
 
 # %% ../../nbs/demo/archive.ipynb #ace952e2
-def _draw_share(folder, movies, seed, share, shares):
-    "Draw every `shares`-th poster of the archive that is not there yet."
-    everything, plan = plan_archive(movies, seed)
-    defects = {number: name for name in ("truncated", "empty", "html", "grey", "cmyk", "near") for number in plan[name]}
-    for number in range(share, movies, shares):
-        path = Path(folder, "posters", f"{everything[number].imdb_id}.jpg")
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(poster_file(everything[number], defects.get(number, "")))
-        yield number
+def _draw(path, movie, defect):
+    "Draw the movie's poster file, unless it is there."
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(poster_file(movie, defect))
 
-# %% ../../nbs/demo/archive.ipynb #e53e8937
-def _draw_in_processes(folder, movies, seed, workers):
-    "Draw the posters in `workers` processes of their own. Raises `StepError` when one fails."
-    begin = f"import sys; sys.path[:] = {sys.path}; from poster_genres.demo.archive import _draw_share as draw"
-    programs = [f"{begin}\nfor n in draw{str(folder), movies, seed, share, workers}: print(n, flush=True)" for share in range(workers)]
-    processes = [Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE, text=True) for program in programs]
-    try:
-        with progress(None, "Drawing", "posters", total=movies) as bar:
-            for lines in zip_longest(*(process.stdout for process in processes)):
-                bar.update(sum(map(bool, lines)))
-        for process in processes:
-            if process.wait():
-                raise StepError(f"drawing in {folder} failed: {(process.stderr.read().splitlines() or ['killed'])[-1]}")
-    finally:
-        for process in processes:
-            process.kill()
+def _draw_posters(folder, everything, plan, movies, workers):
+    "Draw the posters of the archive, in `workers` processes or, when there is none, in this one."
+    defects = {number: name for name in ("truncated", "empty", "html", "grey", "cmyk", "near") for number in plan[name]}
+    paths = [folder / "posters" / f"{movie.imdb_id}.jpg" for movie in everything[:movies]]
+    with Processes(workers) if workers else nullcontext() as team:
+        draw = partial(team.map, partial(by_name, "demo.archive", "_draw"), chunksize=8) if team else partial(map, _draw)
+        list(progress(draw(paths, everything, [defects.get(number, "") for number in range(movies)]), "Drawing", "posters", total=movies))
 
 # %% ../../nbs/demo/archive.ipynb #bb3f2d4a
 def _made_from(movies, seed):
@@ -150,20 +135,16 @@ def _is_drawn(folder, wanted):
     return made == wanted
 
 # %% ../../nbs/demo/archive.ipynb #cfdc1b86
-def draw_archive(folder: str | Path, movies: int, seed: int = 0, workers: int = 0) -> Path:  # processes that draw; 0: one a core, at most two
+def draw_archive(folder: str | Path, movies: int, seed: int = 0, workers: int = 0) -> Path:  # processes that draw, as in `worker_count`
     "Draw a poster archive into a new or empty folder and return it. Raises `InputError` for a bad argument and for any other folder."
     folder, (everything, plan) = Path(folder), plan_archive(movies, seed)
-    workers, wanted = check_number("workers", workers, 0, 64, whole=True) or min(2, os.cpu_count() or 1), _made_from(movies, seed)
+    workers, wanted = worker_count(check_number("workers", workers, 0, 64, whole=True), movies, 200), _made_from(movies, seed)
     if _is_drawn(folder, wanted):
         return folder
-    with locked(folder, "studio", patience=600):
+    with disk_errors(folder), locked(folder, "studio", patience=600):
         if not _is_drawn(folder, wanted):
             write_json(folder / "studio.json", wanted | {"drawn": False})
-            (folder / "posters").mkdir(exist_ok=True)
-            if workers == 1 or movies < 40:
-                list(progress(_draw_share(folder, movies, seed, 0, 1), "Drawing", "posters", total=movies))
-            else:
-                _draw_in_processes(folder, movies, seed, workers)
+            _draw_posters(folder, everything, plan, movies, workers)
             with atomic_path(folder / "movies_metadata.csv") as temporary:
                 pd.DataFrame(catalogue_rows(everything, plan, seed)).to_csv(temporary, index=False, lineterminator="\n")
             write_json(folder / "studio.json", wanted)

@@ -123,10 +123,8 @@ def genre_names(genres: list[list[str]]) -> list[str]:  # the genres of each mov
 
 def multi_hot(genres: list[list[str]], names: list[str]) -> np.ndarray:  # the columns, a genre that is not among them is left out
     "A uint8 matrix with a row for the `genres` of each movie and a column for each name: 1 where the movie has the genre."
-    matrix = np.zeros((len(genres), len(names)), np.uint8)
-    for column, name in enumerate(names):
-        matrix[:, column] = [name in found for found in genres]
-    return matrix
+    flags = (name in found for found in genres for name in names)
+    return np.fromiter(flags, np.uint8, len(genres) * len(names)).reshape(len(genres), len(names))
 
 def count_genres(genres: list[list[str]], repeats: list[int] | None = None) -> pd.Series:  # how often each movie comes, default: once
     "How many movies have each genre, by the `genres` of each movie, repeats counted, in the order of the genres' columns."

@@ -169,9 +169,7 @@ def _to_rgb(image):
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Pillow takes every printed JPEG for one of Adobe's
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 # %% ../../nbs/lib/images.ipynb #cfcc2ec1
@@ -188,10 +186,8 @@ def _content(path):
         if found.st_size > MOST_BYTES:
             raise BadImage(f"file has more than {MOST_BYTES // 1_000_000} MB, which no poster needs")
         return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise BadImage("file is missing") from None
     except OSError as error:
-        raise BadImage(f"file cannot be read: {error.strerror}") from None
+        raise BadImage("file is missing" if isinstance(error, FileNotFoundError) else f"file cannot be read: {error.strerror}") from None
 
 def _decode(image, at_least=None):
     "The opened picture, upright and in RGB. Raises `BadImage` when it is not whole."

@@ -74,8 +74,7 @@ def expect_error(kind: type = PosterGenresError, *words: str):  # the class that
     try:
         yield
     except kind as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"the message does not say {missing}: {error}"
+        assert all(word in str(error) for word in words), f"expected {words} in the message: {error}"
     else:
         raise AssertionError(f"no {kind.__name__} was raised")
 
@@ -126,11 +125,10 @@ def disk_errors(folder: str | Path):  # where the block writes, for the message
         raise InputError(f"cannot write to {folder}: {os.strerror(error.errno)}; make room, or choose another folder") from None
 
 # %% ../../nbs/lib/runs.ipynb #4231aded
-def write_json(path: str | Path, value) -> Path:  # the file to write; anything that JSON can hold
+def write_json(path: str | Path, value):  # the file to write; anything that JSON can hold
     "Write `value` to `path` atomically. A character that UTF-8 lacks (half of a surrogate pair) is written as JSON's escape."
     with atomic_path(path) as temporary:
         temporary.write_bytes(f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
-    return Path(path)
 
 # %% ../../nbs/lib/runs.ipynb #b0429eb2
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile, zlib.error)  # raised at a damaged file
@@ -143,12 +141,10 @@ def read_json(path: str | Path):  # the file to read
     "Read the value in the JSON file at `path`. Raises `InputError` when it is missing or is no JSON."
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: expected a JSON file that an earlier step writes") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({reason(error)}): delete it and run the step that writes it again") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that may be read") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): expected a JSON file that an earlier step writes") from None
 
 def read_packed(archive: zipfile.ZipFile, name: str) -> bytes:  # an open file; of a part of it
     "Return the part. Raises `ValueError` when it would unpack to more than 50 MB."
@@ -216,6 +212,7 @@ TABLES = {name: _schema(columns) for name, columns in {
                 "width int32, height int32, mode text",
     "exclusions": "row int32!, imdb_id text, title text, stage text, reason text",
     "sample": "imdb_id text!, title text, year int16, genres names!, path text!, group text!, part text!, repeats int16!, weight float32!",
+    "words": "imdb_id text!, text text, confidence float32, left float32, top float32, width float32, height float32, status text!, reason text",
     "index": "imdb_id text!, title text, year int16, path text!, part text!, repeats int16!, weight float32!",
     "predictions": "imdb_id text!, part text!, genres names!, predicted names!, probabilities floats!",
 }.items()}
@@ -398,11 +395,9 @@ def made_from(run_dir: str | Path, name: str, parameters: dict) -> dict:  # the 
 def is_intact(run_dir: str | Path, name: str) -> bool:  # the run's folder; the step, one of `STEPS`
     "Return whether the step is done, and the files of the run that it read and wrote are still those in its record."
     entry = read_run(run_dir)["steps"].get(name, {})
-    if entry.get("state") != "done":
-        return False
     made = entry.get("made_from", {})
     files = {path: made.get("inputs", {}).get(path) for path in inputs_of(name, made.get("parameters") or {})} | entry.get("outputs", {})
-    return all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
+    return entry.get("state") == "done" and all(fingerprint(Path(run_dir, path)) == digest for path, digest in files.items())
 
 def is_done(run_dir: str | Path,  # the run's folder
             name: str,  # the step, one of `STEPS`

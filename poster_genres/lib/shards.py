@@ -14,7 +14,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import nullcontext
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -70,11 +70,16 @@ def _leave_with_parent():
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 class Processes(ProcessPoolExecutor):
-    "Worker processes on this machine, used as a `Cluster` is."
+    "Worker processes on this machine, used as a `Cluster` is; as a block, it raises `WorkersLost` when one dies."
 
     def __init__(self, count: int):  # of processes
         super().__init__(count, multiprocessing.get_context("spawn"), _leave_with_parent)
         self.ahead = 2 * count + 1
+
+    def __exit__(self, kind, error, trace):
+        self.shutdown(cancel_futures=True)
+        if kind is BrokenProcessPool:
+            raise WorkersLost("a worker process was ended from outside, often because memory ran out", "with fewer workers") from None
 
     def wait(self, future):
         "Wait until the work is done. Raises what it raised."
@@ -86,24 +91,13 @@ def by_name(module: str, name: str, *words, **options):  # of this package, such
     return getattr(import_module(f"poster_genres.{module}"), name)(*words, **options)
 
 # %% ../../nbs/lib/shards.ipynb #4e6e7d3a
-@contextmanager
 def workers_for(count: int,  # processes on this machine; 0: none
                 folder: Path,  # where the shards' files go
                 read: list[str | Path] = ()):  # some of the files that are read
-    "A block with those who do the work: a cluster where one is named, or processes, or None. Raises `WorkersLost` when a process dies."
+    "A block with those who do the work: a cluster where one is named, or processes, or None."
     if address := scheduler_address():
-        with cluster_workers(address, [folder], read) as workers:
-            yield workers
-    elif count:
-        workers = Processes(count)
-        try:
-            yield workers
-        except BrokenProcessPool:
-            raise WorkersLost("a worker process was ended from outside, often because memory ran out", "with fewer workers") from None
-        finally:
-            workers.shutdown(cancel_futures=True)
-    else:
-        yield None
+        return cluster_workers(address, [folder], read)
+    return Processes(count) if count else nullcontext()
 
 # %% ../../nbs/lib/shards.ipynb #d9c5b958
 def map_shards(function,  # items -> result; of a module, when there are workers

@@ -9,7 +9,7 @@ __all__ = ['score_lines', 'status_lines', 'runs_lines', 'movie_history']
 from contextlib import suppress
 from pathlib import Path
 
-from ..lib.catalogue import normalise_id
+from ..lib.catalogue import id_of
 from ..lib.runs import InputError, outputs_folder, read_json, read_run, read_table, run_states
 from .execution import clock
 
@@ -88,7 +88,7 @@ def movie_history(run_dir: str | Path, imdb_id: str) -> dict[str, str]:  # the r
     wanted, run_dir = imdb_id.strip(), Path(run_dir)
     if not (rows := _rows(run_dir, "movies", wanted)):
         with suppress(ValueError):
-            wanted = normalise_id(imdb_id) or wanted
+            wanted = id_of(imdb_id) or wanted
         rows = _rows(run_dir, "movies", wanted)
     if not rows:
         raise InputError(f"the catalogue of {run_dir} holds no movie {wanted[:60]!r}: expected an id as it has them, such as tt0000007")
