@@ -29,9 +29,8 @@ from poster_genres.cnn import Batches, build_network, checked_recipe, frozen_fea
 from poster_genres.lib.calibration import choose_platt, load_predictor, logistic_regression
 from poster_genres.networks import predict_rows
 from poster_genres.preprocessing import read_dataset
-from poster_genres.lib.explanations import by_group, decades, number_of_genres
-from poster_genres.lib.runs import notebooks_folder, read_json, read_run, write_json, write_table
-from poster_genres.evaluation import evaluated
+from poster_genres.lib.explanations import by_group
+from poster_genres.lib.runs import is_intact, notebooks_folder, read_json, read_run, write_json, write_table
 from poster_genres.prediction import keras_predictor, lite_predictor, predict, save_lite
 from poster_genres.lib.metrics import (Part, basic_interval, best_possible, bootstrap_weights, choose_thresholds, f1, hits_at_k, interval, log_loss,
                                        mean_average_precision)
@@ -80,7 +79,9 @@ def networks(runs):
     "One row a run: what it cost and every score; the history of each that was trained here; the genres of each; the seeds of each network."
     rows, histories, genres, seeds = [], [], [], []
     for run in map(Path, runs):
-        step, scores = evaluated(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
+        if not is_intact(run, "evaluation"):
+            sys.exit(f"{run} has no evaluation of the network that it has now: run it to the end first")
+        step, scores = read_run(run)["steps"]["cnn"], read_json(run / "evaluation" / "scores.json")
         step = {"distillation_rounds": step.get("generations")} | step  # as older records call it
         network, of_network = step["network"], {"network": step["network"]}
         values = {name: line["value"] for name, line in scores["test"].items() if isinstance(line, dict)}
@@ -120,7 +121,8 @@ def groups(run, catalogue):
     table = pd.read_csv(catalogue, usecols=["imdb_id", "title", "original_title"], dtype=str).drop_duplicates("imdb_id").set_index("imdb_id")
     table = table.reindex(dataset.index.imdb_id)
     titles = np.where(table.title == table.original_title, "in the original language", np.where(table.title.isna(), None, "translated"))
-    of = {"decade": np.array(decades(dataset.index.year), object), "title": titles, "number of genres": np.array(number_of_genres(dataset.genres), object),
+    decades, count = (dataset.index.year // 10 * 10).astype("string") + "s", dataset.genres.sum(1)
+    of = {"decade": decades.to_numpy(object, na_value=None), "title": titles, "number of genres": np.where(count < 4, count.astype(str), "4 and more"),
           "all": np.full(len(titles), "all")}
     found = [by_group(groups[rows], test, dataset.prior()).rename_axis("group").reset_index().assign(
         grouping=name, training_posters=lambda table, groups=groups: [(groups[train] == group).sum() for group in table.group]) for name, groups in of.items()]

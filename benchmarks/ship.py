@@ -16,11 +16,10 @@ from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
 from poster_genres.combination import add_words, load_words
-from poster_genres.evaluation import evaluated
 from poster_genres.lib.calibration import load_predictor
 from poster_genres.lib.images import resize
 from poster_genres.lib.metrics import SCORE_NAMES, mean_average_precision
-from poster_genres.lib.runs import PosterGenresError, StepError, read_json
+from poster_genres.lib.runs import PosterGenresError, StepError, is_intact, read_json, read_run
 from poster_genres.networks import predict_rows
 from poster_genres.prediction import lite_predictor, save_lite, shipped_predictor
 from poster_genres.preprocessing import read_dataset
@@ -251,7 +250,9 @@ def model_card(dataset, record, scores, predictor, file):
 
 def main(run):
     "Write the predictor and its card, or neither."
-    dataset, record, scores = read_dataset(run), evaluated(run), read_json(Path(run, "evaluation", "scores.json"))
+    if not is_intact(run, "evaluation"):
+        raise StepError(f"{run} has no evaluation of the network that it has now: run it to the end first")
+    dataset, record, scores = read_dataset(run), read_run(run), read_json(Path(run, "evaluation", "scores.json"))
     predictor, shipped = load_predictor(Path(run, "evaluation", "predictor.keras")), shipped_predictor()
     before = file_score(shipped, dataset, dataset.rows("validation")) if shipped.exists() else 0.0
     print(f"shipped until now: mean average precision on validation {before:.4f}", flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from poster_genres.combination import combined, fit_ways, part_answers, score_ways
-from poster_genres.evaluation import constant_baseline
+from poster_genres.evaluation import constant_floors
 from poster_genres.lib.metrics import SCORE_NAMES, Part, mean_average_precision
 from poster_genres.lib.runs import notebooks_folder, read_table
 from poster_genres.manipulation import part_of
@@ -48,7 +48,7 @@ def main(run, predictor, all_titles):
     model = fit_text_model(documents, truth, dataset.names, weights)
     answers = {name: part_answers(model, words, dataset, part) for name, part in parts.items()}
     combinations = fit_ways(parts["validation"], answers["validation"])
-    floors = constant_baseline(dataset, parts["validation"]).floors(parts["test"])
+    floors = constant_floors(dataset, parts["validation"], parts["test"])
     scores = score_ways(dataset.names, parts["validation"], parts["test"], combinations, answers, floors)
     for way, card in scores["ways"].items():
         for name in SHOWN:

@@ -9,7 +9,6 @@ __all__ = ['AUGMENTATIONS', 'WATCHED', 'shift_and_mirror', 'random_erasing', 'mi
 
 # %% ../nbs/05_cnn.ipynb #5adb49e7
 import errno
-import hashlib
 import io
 import json
 import math
@@ -28,7 +27,7 @@ from scipy.special import expit
 
 from .distillation import distillation_targets, soft_labels
 from .lib.calibration import logistic_regression
-from .lib.metrics import constant_prior, hits_at_k, log_loss, mean_average_precision
+from .lib.metrics import hits_at_k, log_loss, mean_average_precision, weighted_mean
 from .lib.runs import (UNREADABLE, InputError, StepError, atomic_path, check_choice, check_number, in_notebook, made_from,
                                     progress, reason, step)
 from .networks import (RECIPES, SCALINGS, LayerwiseAdamW, Recipe, features_of, layer_factors, multiply_adds, predict_rows,
@@ -79,17 +78,12 @@ def mixup(
     blend = lambda values, share: share * values + (1 - share) * values[other]
     return np.rint(blend(images, share[:, None, None, None])).astype(images.dtype), blend(targets, share[:, None])
 
-# %% ../nbs/05_cnn.ipynb #bec28703
-def _strong(images, random):
-    "The posters shifted, mirrored, zoomed and stretched; half of them lose a rectangle."
-    return random_erasing(shift_and_mirror(images, random, zoom=0.12), random)
-
 # %% ../nbs/05_cnn.ipynb #ed2459eb
 AUGMENTATIONS = {  # f(posters of a batch, their targets, random numbers) -> posters, targets
     "none": lambda images, targets, random: (images, targets),
     "light": lambda images, targets, random: (shift_and_mirror(images, random), targets),
-    "strong": lambda images, targets, random: (_strong(images, random), targets),
-    "mixup": lambda images, targets, random: mixup(_strong(images, random), targets, random),
+    "strong": lambda images, targets, random: (random_erasing(shift_and_mirror(images, random, zoom=0.12), random), targets),
+    "mixup": lambda images, targets, random: mixup(*AUGMENTATIONS["strong"](images, targets, random), random),
 }
 
 # %% ../nbs/05_cnn.ipynb #16cc0af4
@@ -169,7 +163,7 @@ def build_network(dataset: Dataset, recipe: Recipe, scaling: str = "bytes") -> k
     repeats = dataset.repeats(rows)
     further = {"intermediate": recipe.intermediate} if recipe.intermediate else {}
     try:
-        model = recipe.build(dataset.images.shape[1:], constant_prior(dataset.genres[rows], repeats), scaling, **further)
+        model = recipe.build(dataset.images.shape[1:], weighted_mean(dataset.genres[rows], repeats), scaling, **further)
     except ValueError:
         height, width = dataset.images.shape[1:3]
         raise InputError(f"posters of {height} x {width} pixels are too small for this network: "
@@ -183,20 +177,17 @@ def build_network(dataset: Dataset, recipe: Recipe, scaling: str = "bytes") -> k
 def _read_arrays(path, origin):
     "The arrays of the file by name; none when it is missing, damaged or of another `origin`: they can be made again."
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
-        return arrays if str(arrays.pop("origin", "")) == origin else {}
-    except FileNotFoundError:
-        return {}
+        arrays = dict(np.load(path)) if path.exists() else {}
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # the disk's fault, not the file's
         print(f"{path.name} is damaged ({reason(error)}); what it held is made again")
         return {}
+    return arrays if str(arrays.pop("origin", "")) == origin else {}
 
 # %% ../nbs/05_cnn.ipynb #2c04ea9c
 def _write_arrays(path, origin, **arrays):
-    "Write the arrays into the file, atomically, with the fingerprint of what they are made from."
+    "Write the arrays into the file, atomically, with their `origin`: a text that says what they are made from."
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, origin=np.array(origin), **arrays)
 
@@ -266,13 +257,9 @@ class TrainingState:
         self.path, self.origin = path, origin
         self.history, self.best, self.mean = [], [], []  # records of epochs; the weights that are kept; the moving average
 
-    def variables(self, model: keras.Model) -> list:
-        "All that changes in training, the state of the random numbers included."
-        return [*model.variables, *model.optimizer.variables]
-
     def save(self, model: keras.Model):
-        "Write the state and all variables of the network and of its optimizer."
-        lists = {"now": self.variables(model), "best": self.best, "mean": self.mean}
+        "Write the state and all variables of the network (the state of the random numbers is among them) and of its optimizer."
+        lists = {"now": [*model.variables, *model.optimizer.variables], "best": self.best, "mean": self.mean}
         arrays = {f"{name}_{i}": np.asarray(array) for name, values in lists.items() for i, array in enumerate(values)}
         _write_arrays(self.path, self.origin, history=np.array(json.dumps(self.history)), **arrays)
 
@@ -282,7 +269,7 @@ class TrainingState:
             of = lambda name: [arrays[f"{name}_{i}"] for i in range(len(arrays)) if f"{name}_{i}" in arrays]
             now, self.best, self.mean = of("now"), of("best"), of("mean")
             self.history = json.loads(str(arrays["history"]))
-            for variable, array in zip(self.variables(model), now, strict=True):
+            for variable, array in zip([*model.variables, *model.optimizer.variables], now, strict=True):
                 variable.assign(array)
 
 # %% ../nbs/05_cnn.ipynb #c1625806
@@ -370,22 +357,17 @@ def _fit_epochs(model, batches, recipe, number, state):
                             "or preprocess smaller posters") from None
         bar.total = bar.n
 
-# %% ../nbs/05_cnn.ipynb #8b52cb3e
-def _digest(value):
-    "A fingerprint of anything that JSON can hold."
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
 # %% ../nbs/05_cnn.ipynb #33be6dc4
 def _train_round(folder, dataset, targets, recipe, number, made):
     "Train one network on the targets, or go on from its checkpoint in `model/`; return it with the best weights, and the records of its epochs."
     parameters = made["parameters"] | {"intermediate": recipe.intermediate}
     keras.utils.set_random_seed(parameters["seed"])
     model = build_network(dataset, recipe, parameters["scaling"])
-    state = TrainingState(folder / f"checkpoint-{number}.npz", _digest(made | {"parameters": parameters}))
+    state = TrainingState(folder / f"checkpoint-{number}.npz", json.dumps(made | {"parameters": parameters}))
     state.load(model)
     if model.name == "pretrained" and not state.history:
         started, backbone = _clocks(), [parameters[name] for name in ("seed", "backbone", "intermediate")]
-        features = frozen_features(model, dataset, folder / "features.npz", _digest([made["inputs"], made["source"], backbone]))
+        features = frozen_features(model, dataset, folder / "features.npz", json.dumps([made["inputs"], made["source"], backbone]))
         _set_linear_probe(model, dataset, targets, features)
         state.history, state.best = [_record(number, 0, math.nan, model, dataset, started)], model.get_weights()
     if not _should_stop(state.history, recipe):
@@ -439,12 +421,6 @@ def _save_training(folder, model, history, recipe):
             "weights": model.count_params(), "multiply_adds": multiply_adds(model),
             "cpu_seconds": round(sum(record["cpu_seconds"] for record in history), 1)}
 
-# %% ../nbs/05_cnn.ipynb #e8d7c6b5
-def _on_backbone(recipe, name, weights, trainable_fraction):
-    "The recipe of `pretrained` with this backbone; a linear probe alone when no share of the backbone is trainable."
-    build = partial(pretrained, backbone=name, weights=weights, trainable_fraction=trainable_fraction)
-    return recipe._replace(build=build, **({} if trainable_fraction else {"epochs": 0, "distillation_rounds": 1}))
-
 # %% ../nbs/05_cnn.ipynb #f457728a
 @step("cnn")
 def train(
@@ -468,7 +444,8 @@ def train(
     fixed = {"network": network, "scaling": scaling, "seed": check_number("seed", seed, 0, 2**32 - 1, whole=True), "backbone": backbone,
              "backbone_weights": backbone_weights, "trainable_fraction": check_number("trainable_fraction", trainable_fraction, 0, 1)}
     if network == "pretrained":
-        recipe = _on_backbone(recipe, backbone, backbone_weights, trainable_fraction)
+        build = partial(pretrained, backbone=backbone, weights=backbone_weights, trainable_fraction=trainable_fraction)
+        recipe = recipe._replace(build=build, **({} if trainable_fraction else {"epochs": 0, "distillation_rounds": 1}))  # 0: a linear probe alone
     dataset = read_dataset(run_dir)
     if not len(rows := dataset.rows("train")):
         raise InputError(f"{Path(run_dir, 'dataset')} has no training poster: take more movies")

@@ -8,9 +8,7 @@ __all__ = ['WAYS', 'GAINS', 'FORMAT', 'learn_words', 'Combination', 'answers_of'
 
 # %% ../nbs/05d_combination.ipynb #c80abbf4
 import json
-import shutil
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +21,8 @@ from scipy.special import expit
 
 from .lib.images import contact_sheet
 from .lib.metrics import (FEWEST_MOVIES, SCORE_NAMES, Part, all_scores, average_precision, basic_interval, choose_thresholds,
-                                       in_resamples, log_loss, logits, plot_intervals, score_card, top_k)
-from .lib.runs import UNREADABLE, InputError, atomic_path, read_packed, read_table, reason
+                                       cross_validated_loss, in_resamples, logits, plot_intervals, score_card, top_k)
+from .lib.runs import UNREADABLE, InputError, read_packed, read_table, reason
 from .lib.text import plain, plot_text
 from .manipulation import part_of
 from .preprocessing import Dataset
@@ -55,38 +53,31 @@ class Combination(NamedTuple):
 def _fit_combination(truth, answers, shrinkage=np.inf):
     "The combination of answers (the picture's log-odds first, then evidence) with the least log-loss on these movies, penalties included."
     # `shrinkage`: how strongly the genres' slopes are drawn together, in movies; infinite: all share them. No slope is below 0.
-    count, genres, stacked, own = len(answers), truth.shape[1], np.stack(answers), float(np.isfinite(shrinkage))
-    strength, shift_penalty = 10 * shrinkage if own else 0.0, 3.0  # in movies; the second on each shift's distance from the mean shift
-
-    def unpack(flat):
-        shared, shifts, away = np.split(flat, [count, count + genres])
-        away = away.reshape(count, genres)
-        return shared[:, None] + own * away, shifts, away
+    stacked, count = np.stack([*answers, np.ones(truth.shape)]), len(answers) + 1  # a shift is the slope of an answer that is always 1
+    strength = np.array([[10.0 * shrinkage]] * len(answers) + [[3.0]])  # in movies, of each answer's penalty
+    own, strength = np.isfinite(strength), np.nan_to_num(strength, posinf=0)
 
     def loss(flat):
-        slopes, shifts, away = unpack(flat)
-        scores, apart = np.einsum("amg,ag->mg", stacked, slopes) + shifts, shifts - shifts.mean()
+        shared, away = flat[:count, None], flat[count:].reshape(count, -1)
+        scores = np.einsum("amg,ag->mg", stacked, shared + own * away)
         wrong = expit(scores) - truth
         by_slope = np.einsum("amg,mg->ag", stacked, wrong)
-        value = (np.logaddexp(0, scores) - truth * scores).sum() + (strength * np.square(away).sum() + shift_penalty * np.square(apart).sum()) / 2
-        return value, np.r_[by_slope.sum(1), wrong.sum(0) + shift_penalty * apart, (own * by_slope + strength * away).ravel()]
+        value = (np.logaddexp(0, scores) - truth * scores).sum() + (strength * np.square(away)).sum() / 2
+        return value, np.r_[by_slope.sum(1), (own * by_slope + strength * away).ravel()]
 
-    start = np.r_[1 / (1 + np.arange(count)), np.zeros(genres + count * genres)]
-    slopes, shifts, _ = unpack(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x)
-    return Combination(np.maximum(slopes, 0.0), shifts)
+    start = np.r_[1 / (1 + np.arange(len(answers))), np.zeros(1 + count * truth.shape[1])]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    slopes = found[:count, None] + own * found[count:].reshape(count, -1)
+    return Combination(np.maximum(slopes[:-1], 0.0), slopes[-1])
 
 # %% ../nbs/05d_combination.ipynb #9616f920
-def _choose_combination(truth, answers, shrinkages=(np.inf, 100.0, 30.0, 10.0), folds=5):
+def _choose_combination(truth, answers, shrinkages=(np.inf, 100.0, 30.0, 10.0)):
     "The best combination, fitted to all of these movies, and the cross-validated log-loss of each shrinkage; none for fewer than 50 movies."
     if len(truth) < 50:
         return _fit_combination(truth, answers), {}
-    fold, tried, y_prob = np.arange(len(truth)) % folds, {}, np.empty(truth.shape)
-    for shrinkage in shrinkages:
-        for number in range(folds):
-            inside = fold != number
-            fitted = _fit_combination(truth[inside], [answer[inside] for answer in answers], shrinkage)
-            y_prob[~inside] = fitted([answer[~inside] for answer in answers])
-        tried[shrinkage] = float(log_loss(truth, y_prob))
+    of = lambda rows: [answer[rows] for answer in answers]
+    fitted = lambda shrinkage: lambda known, asked: _fit_combination(truth[known], of(known), shrinkage)(of(asked))
+    tried = {shrinkage: cross_validated_loss(fitted(shrinkage), truth) for shrinkage in shrinkages}
     return _fit_combination(truth, answers, min(tried, key=tried.get)), tried
 
 # %% ../nbs/05d_combination.ipynb #90d18030
@@ -228,28 +219,11 @@ def words_files(model: TextModel, combinations: dict[str, Combination]) -> dict[
 
 # %% ../nbs/05d_combination.ipynb #dcf9d09f
 def add_words(path: str | Path, model: TextModel, combinations: dict[str, Combination]) -> Path:
-    "Add the files of `words_files`, of `model` and `combinations`, to the zip archive in or behind the predictor at `path`, atomically."
-    with atomic_path(path) as temporary:
-        shutil.copyfile(path, temporary)
-        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in words_files(model, combinations).items():
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
+    "Add the files of `words_files`, of `model` and `combinations`, to the zip archive in or behind the predictor at `path`."
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in words_files(model, combinations).items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
     return Path(path)
-
-# %% ../nbs/05d_combination.ipynb #6f4191aa
-def _read_words(known, data):
-    "Return the text model and the combinations in the contents of the two files. Raises `ValueError` when they do not fit each other."
-    genres, features = known["genres"], known["features"]
-    if known["format"] != FORMAT or len(data) != features * (4 + len(genres)) or features < 2 or features & (features - 1):  # a power of 2
-        raise ValueError("words.json and words.bin do not belong together")
-    model = TextModel(genres, np.frombuffer(data, "<f4", features), np.frombuffer(data, np.int8, -1, 4 * features).reshape(features, -1),
-                      np.array(known["scales"], np.float32), np.array(known["intercepts"], np.float32))
-    combinations = {way: Combination(*(np.array(one[name], float) for name in Combination._fields))
-                    for way, one in known["combinations"].items() if way in WAYS}
-    lengths = {len(model.scales), len(model.intercepts), *(len(numbers) for one in combinations.values() for numbers in (*one.slopes, *one[1:]))}
-    if lengths != {len(genres)} or any(len(one.slopes) != len(WAYS[way]) for way, one in combinations.items()):
-        raise ValueError("words.json has not as many numbers as genres")
-    return model, combinations
 
 # %% ../nbs/05d_combination.ipynb #1e38085d
 def load_words(path: str | Path) -> tuple[TextModel, dict[str, Combination]] | None:
@@ -258,6 +232,17 @@ def load_words(path: str | Path) -> tuple[TextModel, dict[str, Combination]] | N
         with zipfile.ZipFile(path) as archive:
             if "words.json" not in archive.namelist():
                 return None
-            return _read_words(json.loads(read_packed(archive, "words.json")), read_packed(archive, "words.bin"))
-    except (*UNREADABLE, AttributeError, zlib.error) as error:
+            known, data = json.loads(read_packed(archive, "words.json")), read_packed(archive, "words.bin")
+        genres, features = known["genres"], known["features"]
+        if known["format"] != FORMAT or len(data) != features * (4 + len(genres)) or features < 2 or features & (features - 1):  # a power of 2
+            raise ValueError("words.json and words.bin do not belong together")
+        model = TextModel(genres, np.frombuffer(data, "<f4", features), np.frombuffer(data, np.int8, -1, 4 * features).reshape(features, -1),
+                          np.array(known["scales"], np.float32), np.array(known["intercepts"], np.float32))
+        combinations = {way: Combination(*(np.array(one[name], float) for name in Combination._fields))
+                        for way, one in known["combinations"].items() if way in WAYS}
+        numbers = [model.scales, model.intercepts, *(one for way in combinations.values() for one in (*way.slopes, *way[1:]))]
+        if {*map(len, numbers)} != {len(genres)} or any(len(one.slopes) != len(WAYS[way]) for way, one in combinations.items()):
+            raise ValueError("words.json has not as many numbers as genres")
+        return model, combinations
+    except (*UNREADABLE, AttributeError) as error:
         raise InputError(f"{path}: its text model cannot be read ({reason(error)}): expected a predictor that evaluation wrote") from None

@@ -16,7 +16,7 @@ import pandas as pd
 
 from .lib.genres import genre_names, multi_hot
 from .lib.images import FITS, pixels, read_shard
-from .lib.metrics import constant_prior
+from .lib.metrics import weighted_mean
 from .lib.runs import InputError, StepError, atomic_path, check_choice, check_number
 from .lib.runs import read_json, read_table, source_fingerprint, step, write_json, write_table
 from .lib.shards import map_shards, worker_count
@@ -93,7 +93,7 @@ class Dataset(NamedTuple):
     def prior(self) -> np.ndarray:
         "The genres' shares in training: the constant answer. Repeated rows count once, unless other parts repeat rows as well."
         rows, others = self.rows("train"), self.index.repeats[self.index.part != "train"]
-        return constant_prior(self.genres[rows], self.repeats(rows) if (others > 1).any() else None)
+        return weighted_mean(self.genres[rows], self.repeats(rows) if (others > 1).any() else None)
 
 # %% ../nbs/04_preprocessing.ipynb #7e5ba9db
 def read_dataset(run_dir: str | Path) -> Dataset:  # the run's folder

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_SLOPE', 'logistic_regression', 'PlattScaling', 'fit_platt', 'choose_platt', 'CalibratedOutput',
-           'make_predictor', 'save_predictor', 'load_predictor']
+           'make_predictor', 'load_predictor']
 
 # %% ../../nbs/lib/calibration.ipynb #fbfd15b6
 from pathlib import Path
@@ -16,9 +16,9 @@ from keras import ops
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from .runs import UNREADABLE, InputError, atomic_path, check_choice, reason
+from .runs import UNREADABLE, InputError, check_choice, reason
 from .images import FITS
-from .metrics import log_loss, logits
+from .metrics import cross_validated_loss, log_loss, logits
 
 # %% ../../nbs/lib/calibration.ipynb #8b8d06cb
 def _fit_kernel(features, truth, share, penalty):
@@ -80,15 +80,6 @@ def fit_platt(y_true: np.ndarray, y_prob: np.ndarray, weights: np.ndarray, shrin
     least = [(LEAST_SLOPE, None)] * genres + [(None, None)] * genres
     return PlattScaling(*minimize(loss, np.repeat([1.0, 0.0], genres), jac=True, method="L-BFGS-B", bounds=least).x.reshape(2, genres))
 
-# %% ../../nbs/lib/calibration.ipynb #67638b15
-def _cross_validated_loss(y_true, y_prob, weights, shrinkage, folds=5):
-    "The log-loss of scalings on movies that they were not fitted to."
-    fold, scaled = np.arange(len(y_true)) % folds, np.empty(y_prob.shape)
-    for number in range(folds):
-        inside = fold != number
-        scaled[~inside] = fit_platt(y_true[inside], y_prob[inside], weights[inside], shrinkage)(y_prob[~inside])
-    return float(log_loss(y_true, scaled, weights))
-
 # %% ../../nbs/lib/calibration.ipynb #0b2bdc8e
 def choose_platt(y_true: np.ndarray, y_prob: np.ndarray, weights: np.ndarray) -> tuple[PlattScaling, dict[str, float]]:  # as in `fit_platt`
     "The best scaling, fitted to all of these movies, and the cross-validated log-loss of each that was tried; none for too few movies."
@@ -96,7 +87,8 @@ def choose_platt(y_true: np.ndarray, y_prob: np.ndarray, weights: np.ndarray) ->
     if len(y_true) < 50:
         return unchanged, {}
     shrinkages = (np.inf, 100.0, 30.0, 10.0, 3.0)
-    tried = {f"shrinkage {shrinkage:g}": _cross_validated_loss(y_true, y_prob, weights, shrinkage) for shrinkage in shrinkages}
+    answer = lambda shrinkage: lambda known, asked: fit_platt(y_true[known], y_prob[known], weights[known], shrinkage)(y_prob[asked])
+    tried = {f"shrinkage {shrinkage:g}": cross_validated_loss(answer(shrinkage), y_true, weights) for shrinkage in shrinkages}
     tried["none"] = float(log_loss(y_true, y_prob, weights))
     best = min(tried, key=tried.get)
     return unchanged if best == "none" else fit_platt(y_true, y_prob, weights, float(best.split()[1])), tried
@@ -134,13 +126,6 @@ def make_predictor(
     "The network with a `CalibratedOutput` as its last layer; it shares the network's weights."
     output = CalibratedOutput(genres, thresholds, scaling.slopes, scaling.shifts, fit, dtype="float32", name="calibrated")
     return keras.Model(model.inputs, output(model.outputs[0]), name="predictor")
-
-# %% ../../nbs/lib/calibration.ipynb #11a8abe6
-def save_predictor(predictor: keras.Model, path: str | Path) -> Path:
-    "Write the `predictor` of `make_predictor` to `path` (`.keras`), atomically; return the path."
-    with atomic_path(path) as temporary:
-        predictor.save(temporary)
-    return Path(path)
 
 # %% ../../nbs/lib/calibration.ipynb #54518a12
 def load_predictor(path: str | Path) -> keras.Model:

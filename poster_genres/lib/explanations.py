@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_SHOWN', 'pooling_layers', 'exact_maps', 'grad_cam', 'heat_maps', 'overlay', 'occlusion_maps', 'agreement',
-           'nearest', 'plot_confusion', 'plot_precision_recall', 'by_group', 'decades', 'number_of_genres']
+           'nearest', 'plot_confusion', 'plot_precision_recall', 'by_group']
 
 # %% ../../nbs/lib/explanations.ipynb #c58eb5b1
 import keras
@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .metrics import Part, average_precision, bootstrap_weights, constant_prior, hits_at_k, interval, log_loss
+from .metrics import Part, average_precision, bootstrap_weights, hits_at_k, interval, log_loss, weighted_mean
 from .text import plot_text
 
 # %% ../../nbs/lib/explanations.ipynb #972b776e
@@ -198,7 +198,7 @@ def plot_precision_recall(part: Part, names: list[str], thresholds: np.ndarray) 
     for axis, genre in zip(axes, shown):
         curve = _precision_recall(part.truth[:, genre], part.probabilities[:, genre], part.weights)
         axis.plot(curve.recall, curve.precision, color="#0072B2")
-        axis.axhline(constant_prior(part.truth[:, genre], part.weights), color="#D55E00", linestyle="--", linewidth=1)
+        axis.axhline(weighted_mean(part.truth[:, genre], part.weights), color="#D55E00", linestyle="--", linewidth=1)
         if len(above := curve[curve.threshold >= thresholds[genre]]):
             axis.plot(above.recall.iloc[-1], above.precision.iloc[-1], "o", color="#000000", markersize=4, clip_on=False)
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
@@ -227,13 +227,3 @@ def by_group(
             rows[name] = {"movies": len(truth), "hits@3": hits, "low": low, "high": high, "floor": float(hits_at_k(truth, constant, weights)),
                           "log-loss": float(log_loss(truth, y_prob, weights)), "its floor": float(log_loss(truth, constant, weights))}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["movies", "hits@3", "low", "high", "floor", "log-loss", "its floor"])
-
-# %% ../../nbs/lib/explanations.ipynb #f0aaf08d
-def decades(years) -> list[str | None]:
-    "The decade of each of the `years`, such as 1990s; None where the year is missing."
-    return [None if pd.isna(year) else f"{int(year) // 10 * 10}s" for year in years]
-
-# %% ../../nbs/lib/explanations.ipynb #17754a71
-def number_of_genres(truth: np.ndarray) -> list[str]:
-    "For each movie of `truth` (movies x genres) the number of its genres, as 1, 2, 3 or 4 and more."
-    return [str(count) if count < 4 else "4 and more" for count in truth.sum(1)]

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Labels', 'Probabilities', 'Weights', 'SCORE_NAMES', 'LOWER_IS_BETTER', 'FEWEST_MOVIES', 'weighted_mean', 'top_k',
-           'hits_at_k', 'any_at_k', 'average_precision', 'mean_average_precision', 'f1', 'best_threshold',
-           'genre_thresholds', 'logits', 'log_loss', 'brier', 'expected_calibration_error', 'constant_prior', 'Part',
-           'Thresholds', 'choose_thresholds', 'all_scores', 'best_possible', 'in_resamples', 'bootstrap_weights',
-           'basic_interval', 'interval', 'skill', 'entry', 'score_card', 'genre_card', 'plot_intervals']
+           'hits_at_k', 'any_at_k', 'average_precision', 'mean_average_precision', 'f1', 'best_threshold', 'Thresholds',
+           'choose_thresholds', 'logits', 'log_loss', 'brier', 'expected_calibration_error', 'Part', 'all_scores',
+           'best_possible', 'cross_validated_loss', 'in_resamples', 'bootstrap_weights', 'basic_interval', 'interval',
+           'skill', 'entry', 'score_card', 'genre_card', 'plot_intervals']
 
 # %% ../../nbs/lib/metrics.ipynb #e8540574
 from collections.abc import Callable
@@ -104,11 +104,21 @@ def best_threshold(average: str, y_true: Labels, y_prob: Probabilities, weights:
     return float(max(cuts, key=lambda cut: f1(y_true, y_prob >= cut, weights, average)))
 
 # %% ../../nbs/lib/metrics.ipynb #db23579c
-def genre_thresholds(y_true: Labels, y_prob: Probabilities, weights: Weights = None) -> np.ndarray:  # of movies of the validation part
-    "One threshold a genre, with the best F1 of that genre; the common one where no movie has the genre."
-    common = best_threshold("micro", y_true, y_prob, weights)
-    return np.array([best_threshold("micro", y_true[:, [genre]], y_prob[:, [genre]], weights)
-                     if y_true[:, genre].any() else common for genre in range(y_true.shape[1])])
+class Thresholds(NamedTuple):
+    "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
+    genres: np.ndarray
+    micro: float
+    sample: float
+
+# %% ../../nbs/lib/metrics.ipynb #616ea608
+def choose_thresholds(y_true: Labels, y_prob: Probabilities, weights: Weights = None, expected: bool = False) -> Thresholds:  # of validation
+    "The thresholds with the best F1 on these movies; `expected`: those of the genres with the best expected F1, for calibrated probabilities."
+    if not len(y_true):
+        return Thresholds(np.full(y_true.shape[1], 0.5), 0.5, 0.5)
+    micro, sample = (best_threshold(average, y_true, y_prob, weights) for average in ("micro", "samples"))
+    labels = y_prob if expected else y_true
+    genres = [best_threshold("micro", labels[:, [i]], y_prob[:, [i]], weights) if labels[:, i].any() else micro for i in range(y_true.shape[1])]
+    return Thresholds(np.array(genres), micro, sample)
 
 # %% ../../nbs/lib/metrics.ipynb #c98e5986
 def logits(y_prob: np.ndarray) -> np.ndarray:
@@ -134,11 +144,6 @@ def expected_calibration_error(y_true: Labels, y_prob: Probabilities, weights: W
     surplus = np.stack([((y_prob - y_true) * (place == bin)).sum(1) for bin in range(bins)], axis=1)
     return np.abs(weights @ surplus).sum(-1) / (weights.sum(-1) * y_true.shape[1])
 
-# %% ../../nbs/lib/metrics.ipynb #504fdb12
-def constant_prior(y_true: Labels, weights: Weights = None) -> np.ndarray:  # one a genre
-    "The share of each genre in the training part: the probabilities that the constant baseline gives to every movie."
-    return weighted_mean(y_true.astype(float), weights)
-
 # %% ../../nbs/lib/metrics.ipynb #21691357
 SCORE_NAMES = {"hits_at_3": "hits@3", "any_at_3": "any@3", "mean_average_precision": "mean average precision", "macro_f1": "macro F1",
                "micro_f1": "micro F1", "sample_f1": "sample F1", "log_loss": "log-loss", "brier": "Brier score",
@@ -152,21 +157,6 @@ class Part(NamedTuple):
     truth: Labels
     probabilities: Probabilities
     weights: np.ndarray  # how often each movie's row counts
-
-
-class Thresholds(NamedTuple):
-    "The probabilities from which on a genre is predicted, chosen on the validation part: one a genre, and common ones for two of the F1 scores."
-    genres: np.ndarray
-    micro: float
-    sample: float
-
-# %% ../../nbs/lib/metrics.ipynb #616ea608
-def choose_thresholds(y_true: Labels, y_prob: Probabilities, weights: Weights = None, expected: bool = False) -> Thresholds:  # of validation
-    "The thresholds with the best F1 on these movies; `expected`: those of the genres with the best expected F1, for calibrated probabilities."
-    if not len(y_true):
-        return Thresholds(np.full(y_true.shape[1], 0.5), 0.5, 0.5)
-    common = (best_threshold(average, y_true, y_prob, weights) for average in ("micro", "samples"))
-    return Thresholds(genre_thresholds(y_prob if expected else y_true, y_prob, weights), *common)
 
 # %% ../../nbs/lib/metrics.ipynb #20fe4d4f
 def all_scores(y_true: Labels, y_prob: Probabilities, thresholds: Thresholds, weights: Weights = None) -> dict[str, np.ndarray]:  # by `SCORE_NAMES`
@@ -183,6 +173,14 @@ def best_possible(score: str, y_true: Labels, weights: Weights = None) -> float:
     if score == "hits_at_3":
         return float(weighted_mean(np.minimum(y_true.sum(1), 3), weights))
     return 0.0 if score in LOWER_IS_BETTER else 1.0
+
+# %% ../../nbs/lib/metrics.ipynb #dc345c56
+def cross_validated_loss(answer: Callable, y_true: Labels, weights: Weights = None, folds: int = 5) -> float:
+    "The log-loss of what `answer(known, asked)`, fitted to the movies that are `known`, says of those that are `asked`: each fifth of them in turn."
+    fold, y_prob = np.arange(len(y_true)) % folds, np.empty(y_true.shape)
+    for number in range(folds):
+        y_prob[fold == number] = answer(fold != number, fold == number)
+    return float(log_loss(y_true, y_prob, weights))
 
 # %% ../../nbs/lib/metrics.ipynb #a6d4d005
 def in_resamples(
@@ -256,7 +254,7 @@ def genre_card(part: Part, names: list[str], resamples: int = 1000, seed: int = 
     _, y_true, y_prob, weights = part
     if len(y_true) < FEWEST_MOVIES:
         return {}
-    values, floors = average_precision(y_true, y_prob, weights), constant_prior(y_true, weights)
+    values, floors = average_precision(y_true, y_prob, weights), weighted_mean(y_true, weights)
     draws = in_resamples(lambda drawn: average_precision(y_true, y_prob, drawn), len(y_true), resamples, seed, weights)
     return {name: {"movies": int(y_true[:, i].sum())} | entry(values[i], draws[:, i], floors[i], 1) for i, name in enumerate(names)}
 
