@@ -35,12 +35,10 @@ from .networks import (RECIPES, SCALINGS, LayerwiseAdamW, Recipe, features_of, l
 from .preprocessing import Dataset, read_dataset
 
 # %% ../nbs/05_cnn.ipynb #2e091034
-def shift_and_mirror(
-    images: np.ndarray,  # posters x height x width x 3
-    random: np.random.Generator,  # the source of random numbers
-    shift: float = 0.08,  # how far a poster may move, as a share of its height and width
-    zoom: float = 0.0,  # the most by which it grows or shrinks, as a share; it is stretched by up to half of that
-) -> np.ndarray:
+def shift_and_mirror(images: np.ndarray,  # posters x height x width x 3
+                     random: np.random.Generator,  # the source of random numbers
+                     shift: float = 0.08,  # how far a poster may move, as a share of its height and width
+                     zoom: float = 0.0) -> np.ndarray:  # the most by which it grows or shrinks, as a share; it is stretched by up to half of that
     "Shift each poster a little and mirror half of them; fill the gap by repeating the edge."
     count, height, width, _ = images.shape
     down, right = (random.uniform(-shift, shift, (count, 1)) * size for size in (height, width))
@@ -66,12 +64,10 @@ def random_erasing(images: np.ndarray, random: np.random.Generator) -> np.ndarra
     return images
 
 # %% ../nbs/05_cnn.ipynb #59602d9f
-def mixup(
-    images: np.ndarray,  # posters x height x width x 3
-    targets: np.ndarray,  # posters x genres, 0 to 1
-    random: np.random.Generator,  # the source of random numbers
-    alpha: float = 0.3,  # both parameters of the beta distribution; the larger, the more is mixed
-) -> tuple[np.ndarray, np.ndarray]:
+def mixup(images: np.ndarray,  # posters x height x width x 3
+          targets: np.ndarray,  # posters x genres, 0 to 1
+          random: np.random.Generator,  # the source of random numbers
+          alpha: float = 0.3) -> tuple[np.ndarray, np.ndarray]:  # both parameters of the beta distribution; the larger, the more is mixed
     "Mix each poster with another one of the batch, and their targets in the same shares."
     share = random.beta(alpha, alpha, len(images))
     share, other = np.maximum(share, 1 - share).astype("float32"), random.permutation(len(images))
@@ -129,12 +125,10 @@ def _make_optimizer(recipe, model, steps):
     return optimizer
 
 # %% ../nbs/05_cnn.ipynb #549a0142
-def moving_average(
-    mean: list[np.ndarray],  # the average so far, changed in place; empty before the first step
-    weights: list[np.ndarray],  # of the network after this step
-    steps: int,  # that are done
-    span: int,  # how many steps it looks back
-) -> list[np.ndarray]:
+def moving_average(mean: list[np.ndarray],  # the average so far, changed in place; empty before the first step
+                   weights: list[np.ndarray],  # of the network after this step
+                   steps: int,  # that are done
+                   span: int) -> list[np.ndarray]:  # how many steps it looks back
     "The average of the weights after one more step."
     share = 1 / min(span, 1 + steps / 4)
     for average, weight in zip(mean, weights):
@@ -142,12 +136,10 @@ def moving_average(
     return mean or weights
 
 # %% ../nbs/05_cnn.ipynb #d2b0df17
-def checked_recipe(
-    network: str,  # one of `RECIPES`
-    scaling: str = "bytes",  # bytes | original
-    patience: int = 10,  # 0: never stop early
-    **chosen,  # epochs, distillation_rounds, batch_size, learning_rate, augmentation; 0 or empty: the recipe's
-) -> Recipe:
+def checked_recipe(network: str,  # one of `RECIPES`
+                   scaling: str = "bytes",  # bytes | original
+                   patience: int = 10,  # 0: never stop early
+                   **chosen) -> Recipe:  # epochs, distillation_rounds, batch_size, learning_rate, augmentation; 0 or empty: the recipe's
     "The recipe of `network`, with the values that are `chosen` in place of its own. Raises `InputError` naming a wrong parameter."
     recipe = RECIPES[check_choice("network", network, tuple(RECIPES))]
     check_choice("scaling", scaling, tuple(SCALINGS))
@@ -227,7 +219,6 @@ def _set_linear_probe(model, dataset, targets, features):
 
 # %% ../nbs/05_cnn.ipynb #5b49fc36
 WATCHED = {"log_loss": log_loss, "mean_average_precision": mean_average_precision, "hits_at_3": hits_at_k}
-
 
 def validation_scores(model: keras.Model, dataset: Dataset) -> dict[str, float]:
     "The watched scores of `model` on the validation part of `dataset`, each with its floor; nan without a validation poster."
@@ -381,14 +372,11 @@ def training_devices(batch_size: int) -> list[str]:
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [device.name for device in devices[:max(count for count in range(1, len(devices) + 1) if batch_size % count == 0)]]
 
-
 _mirrored = cache(lambda *names: tf.distribute.MirroredStrategy(names))  # one for all trainings: two would mix up their messages
-
 
 def on_devices(names: list[str]):
     "A scope: a network that is built and trained in it has a copy on each device of `names`; one device needs no copies."
     return _mirrored(*names).scope() if len(names) > 1 else nullcontext()
-
 
 # %% ../nbs/05_cnn.ipynb #fdebb536
 def _train_rounds(folder, dataset, recipe, made):

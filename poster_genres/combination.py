@@ -84,13 +84,10 @@ def _choose_combination(truth, answers, shrinkages=(np.inf, 100.0, 30.0, 10.0)):
 WAYS = {"words": ("read",), "title": ("title",), "poster": ("picture", "read"), "picture_and_title": ("picture", "title"),
         "poster_and_title": ("picture", "read", "title")}  # beside the picture alone: which answers each combines
 
-
-def answers_of(
-    model: TextModel,  # of words
-    probabilities: np.ndarray,  # posters x genres: the picture network's
-    lines: list[Document],  # what was read on each poster
-    titles: list[str | None],  # of each movie; None where it is not known
-) -> dict[str, np.ndarray]:
+def answers_of(model: TextModel,  # of words
+               probabilities: np.ndarray,  # posters x genres: the picture network's
+               lines: list[Document],  # what was read on each poster
+               titles: list[str | None]) -> dict[str, np.ndarray]:  # of each movie; None where it is not known
     "Return the three answers that `WAYS` combines: log-odds of the picture, evidence of what is read, evidence of the title."
     return {"picture": logits(probabilities), "read": model.evidence(lines),
             "title": model.evidence([[(title, 1.0)] if isinstance(title, str) else [] for title in titles])}
@@ -121,7 +118,6 @@ def combined(combinations: dict[str, Combination], answers: dict[str, np.ndarray
 # %% ../nbs/05d_combination.ipynb #b97839f3
 GAINS = {"poster": "picture", "picture_and_title": "picture", "poster_and_title": "poster"}  # each with the way that it is compared with
 
-
 def _paired_gains(test, names, after, before, resamples, seed):
     "Return the difference of each score and of each genre's average precision between two ways (probabilities, thresholds), with its interval."
     if len(test.rows) < FEWEST_MOVIES:
@@ -138,16 +134,14 @@ def _paired_gains(test, names, after, before, resamples, seed):
     return {"scores": dict(zip(SCORE_NAMES, lines)), "genres": dict(zip(names, lines[len(SCORE_NAMES):]))}
 
 # %% ../nbs/05d_combination.ipynb #60908df4
-def score_ways(
-    names: list[str],  # the genres
-    validation: Part,  # with the picture network's calibrated answer; thresholds come from it
-    test: Part,  # the same
-    combinations: dict[str, Combination],  # of `fit_ways`
-    answers: dict[str, dict[str, np.ndarray]],  # of `part_answers`, for validation and test
-    floors: dict[str, float],  # the constant baseline's scores on the test part
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap
-) -> dict[str, dict]:
+def score_ways(names: list[str],  # the genres
+               validation: Part,  # with the picture network's calibrated answer; thresholds come from it
+               test: Part,  # the same
+               combinations: dict[str, Combination],  # of `fit_ways`
+               answers: dict[str, dict[str, np.ndarray]],  # of `part_answers`, for validation and test
+               floors: dict[str, float],  # the constant baseline's scores on the test part
+               resamples: int = 1000,  # of the bootstrap
+               seed: int = 0) -> dict[str, dict]:  # of the bootstrap
     "Return `ways`, the score card of each way, and `gains`, what each adds to another, for `scores.json`."
     known = {"picture": validation.probabilities} | combined(combinations, answers["validation"])
     y_prob = {"picture": test.probabilities} | combined(combinations, answers["test"])
@@ -190,13 +184,11 @@ def _changed_most(truth, before, after, better, count=6):
     return np.array([place for place in np.argsort(-change, kind="stable")[:count] if change[place] > 0], int)
 
 # %% ../nbs/05d_combination.ipynb #941b83c0
-def changed_sheet(
-    dataset: Dataset,  # the posters
-    test: Part,  # with the picture's answer
-    after: np.ndarray,  # movies x genres: the answer with words
-    lines: list[Document],  # what was read on the posters of the part
-    better: bool = True,  # whether the answer became better
-) -> Image.Image:
+def changed_sheet(dataset: Dataset,  # the posters
+                  test: Part,  # with the picture's answer
+                  after: np.ndarray,  # movies x genres: the answer with words
+                  lines: list[Document],  # what was read on the posters of the part
+                  better: bool = True) -> Image.Image:  # whether the answer became better
     "Return a contact sheet of six posters: what was read, the three genres of the picture and those with words, and the true ones."
     names, chosen = np.array(dataset.names), _changed_most(test.truth, test.probabilities, after, better)
     three = lambda y_prob: plain(", ".join(names[top_k(y_prob[None])[0]]), 40)
@@ -207,7 +199,6 @@ def changed_sheet(
 
 # %% ../nbs/05d_combination.ipynb #9c14b427
 FORMAT = "poster-genres words 1"
-
 
 def words_files(model: TextModel, combinations: dict[str, Combination]) -> dict[str, bytes]:
     "Return the names and contents of the files that hold the text `model` and the `combinations` of `fit_ways`."

@@ -17,12 +17,10 @@ def soft_labels(model: keras.Model, images: np.ndarray, rows: np.ndarray) -> np.
     return np.mean([predict_rows(model, shown, rows) for shown in (images, images[:, :, ::-1])], 0)
 
 # %% ../nbs/05b_distillation.ipynb #4f8b6888
-def distillation_targets(
-    targets: np.ndarray,  # float32, posters x genres: what the last network was trained on
-    y_prob: np.ndarray,  # the soft labels that it gives, rows x genres
-    rows: np.ndarray,  # of the training posters
-    number: int,  # of the round that will be trained on the result, from 2
-) -> np.ndarray:
+def distillation_targets(targets: np.ndarray,  # float32, posters x genres: what the last network was trained on
+                         y_prob: np.ndarray,  # the soft labels that it gives, rows x genres
+                         rows: np.ndarray,  # of the training posters
+                         number: int) -> np.ndarray:  # of the round that will be trained on the result, from 2
     "The targets of this round: in the training rows the mean of the labels and of all soft labels so far; elsewhere unchanged."
     targets = targets.astype("float32")
     targets[rows] += (y_prob - targets[rows]) / number

@@ -70,7 +70,6 @@ def _row(fetched, path):
 # %% ../nbs/02_download.ipynb #91537bf0
 ROWS = pa.schema([*TABLES["posters"]][1:] + [pa.field("requests", pa.list_(pa.struct([*TABLES["attempts"]])))])
 
-
 def in_columns(rows: Iterable[dict],  # of links
                size: int = 10_000) -> pa.Table:  # how many become a batch
     "The rows as a table of the schema `ROWS`."

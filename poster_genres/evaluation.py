@@ -112,12 +112,10 @@ def _prediction_diversity(part, names):
             "same_three": float(times.max() / times.sum())}
 
 # %% ../nbs/06_evaluation.ipynb #60687ac9
-def measure(
-    dataset: Dataset,  # the posters
-    raw: dict[str, Part],  # validation, test and, where it exists, unseen, with the network's own answers
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap and of the random baseline
-) -> tuple[dict, dict[str, Part], PlattScaling]:
+def measure(dataset: Dataset,  # the posters
+            raw: dict[str, Part],  # validation, test and, where it exists, unseen, with the network's own answers
+            resamples: int = 1000,  # of the bootstrap
+            seed: int = 0) -> tuple[dict, dict[str, Part], PlattScaling]:  # of the bootstrap and of the random baseline
     "The content of `scores.json`, the parts with calibrated answers, and the scaling that calibrates them."
     scaling, tried = choose_platt(*raw["validation"][1:])
     parts = {name: part._replace(probabilities=scaling(part.probabilities)) for name, part in raw.items()}
@@ -301,10 +299,8 @@ def evaluate(
     return {"in": sum(len(part.rows) for part in parts.values()), "out": len(parts["test"].rows)}
 
 # %% ../nbs/06_evaluation.ipynb #8938ea64
-def conclusion(
-    scores: dict,  # as in `scores.json`
-    also_trained: float = 0.0,  # share of the test rows whose movie is in the training part too
-) -> str:
+def conclusion(scores: dict,  # as in `scores.json`
+               also_trained: float = 0.0) -> str:  # share of the test rows whose movie is in the training part too
     "Markdown that sets the network's hits@3 beside the baseline's and says whether the answer depends on the poster at all, and of its log-loss if it is no better."
     line, same, rows = scores["test"].get("hits_at_3"), scores["diversity"], scores["test"]["rows"]
     if not line:

@@ -54,11 +54,9 @@ def _excluded(movie, has_poster, wanted):
     return None, None
 
 # %% ../nbs/03_manipulation.ipynb #3849d5c1
-def exclusions(
-    movies: pd.DataFrame,  # the table of step 1
-    posters: pd.DataFrame,  # the table of step 2
-    wanted: Wanted = Wanted(),  # which genres are kept
-) -> tuple[pd.DataFrame, pd.Series]:
+def exclusions(movies: pd.DataFrame,  # the table of step 1
+               posters: pd.DataFrame,  # the table of step 2
+               wanted: Wanted = Wanted()) -> tuple[pd.DataFrame, pd.Series]:  # which genres are kept
     "For each movie the `stage` and the `reason` of its exclusion, None for one that stays; and the genres that it keeps."
     has_poster = set(posters.imdb_id[posters.status == "ok"])
     found = [_excluded(movie, has_poster, wanted) for movie in movies.itertuples()]
@@ -71,11 +69,9 @@ def exclusions(
     return excluded, kept[kept.str.len() > 0]
 
 # %% ../nbs/03_manipulation.ipynb #cadfbe82
-def clean(
-    movies: pd.DataFrame,  # the table of step 1
-    posters: pd.DataFrame,  # the table of step 2
-    wanted: Wanted = Wanted(),  # which genres are kept
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean(movies: pd.DataFrame,  # the table of step 1
+          posters: pd.DataFrame,  # the table of step 2
+          wanted: Wanted = Wanted()) -> tuple[pd.DataFrame, pd.DataFrame]:  # which genres are kept
     "The movies that stay, with their posters' path and hashes, by id; and the `exclusions`. Raises `InputError` if none stays."
     excluded, genres = exclusions(movies, posters, wanted)
     kept = movies.loc[genres.index, ["imdb_id", "title", "year"]].assign(genres=genres)
@@ -125,22 +121,18 @@ def _first_with(values):
 # %% ../nbs/03_manipulation.ipynb #e0d26ae8
 PARTS = ("train", "validation", "test")
 
-def part_of(
-    imdb_id: str,  # the id of a movie, or of the group that it belongs to
-    test_share: float = 0.2,  # ids whose number lies below it are the test part
-    validation_share: float = 0.1,  # those after them are the validation part
-) -> str:
+def part_of(imdb_id: str,  # the id of a movie, or of the group that it belongs to
+            test_share: float = 0.2,  # ids whose number lies below it are the test part
+            validation_share: float = 0.1) -> str:  # those after them are the validation part
     "The part that this id belongs to for ever, one of `PARTS`: by its hash as a number from 0 to 1."
     number = int(hashlib.sha1(imdb_id.encode()).hexdigest()[:8], 16) / 2**32
     return "test" if number < test_share else "validation" if number < test_share + validation_share else "train"
 
 # %% ../nbs/03_manipulation.ipynb #8f9e45d5
-def parts(
-    table: pd.DataFrame,  # movies with their `group`
-    test_share: float = 0.2,  # as in `part_of`
-    validation_share: float = 0.1,  # as in `part_of`
-    train_only: set[str] = frozenset(),  # ids that decide nothing
-) -> pd.Series:
+def parts(table: pd.DataFrame,  # movies with their `group`
+          test_share: float = 0.2,  # as in `part_of`
+          validation_share: float = 0.1,  # as in `part_of`
+          train_only: set[str] = frozenset()) -> pd.Series:  # ids that decide nothing
     "The part of each movie: that of the smallest id of its group which is not in `train_only`, and training where there is none."
     deciding = _by_id(table[~table.imdb_id.isin(train_only)]).groupby("group").imdb_id.first()
     found = {group: part_of(imdb_id, test_share, validation_share) for group, imdb_id in deciding.items()}
@@ -170,12 +162,10 @@ def too_few(sample: pd.DataFrame) -> dict[str, dict[str, int]]:  # movies with t
     return {part: few.to_dict() for part, found in counts.items() if len(few := found[found < ENOUGH])}
 
 # %% ../nbs/03_manipulation.ipynb #438c5ffe
-def repeat_rare(
-    hot: np.ndarray,  # a row for each training movie, a column for each genre, 1 where it has it
-    share: float = 0.25,  # bring each genre up to this share of the most frequent one
-    most: int = 4,  # no movie comes more often than this
-    seed: int = 0,  # decides between copies of the same price
-) -> np.ndarray:
+def repeat_rare(hot: np.ndarray,  # a row for each training movie, a column for each genre, 1 where it has it
+                share: float = 0.25,  # bring each genre up to this share of the most frequent one
+                most: int = 4,  # no movie comes more often than this
+                seed: int = 0) -> np.ndarray:  # decides between copies of the same price
     "How often each movie comes in training, at least once."
     random, repeats = np.random.default_rng(seed), np.ones(len(hot), int)
     counts = hot.sum(axis=0, dtype=int)
@@ -190,11 +180,9 @@ def repeat_rare(
     return repeats
 
 # %% ../nbs/03_manipulation.ipynb #1d8a965c
-def weigh_rare(
-    hot: np.ndarray,  # a row for each training movie, a column for each genre, 1 where it has it
-    share: float = 0.25,  # a genre above this share of the most frequent one has the factor 1
-    most: int = 4,  # the largest factor
-) -> np.ndarray:
+def weigh_rare(hot: np.ndarray,  # a row for each training movie, a column for each genre, 1 where it has it
+               share: float = 0.25,  # a genre above this share of the most frequent one has the factor 1
+               most: int = 4) -> np.ndarray:  # the largest factor
     "The weight of each movie in the training loss; their mean is 1."
     counts = hot.sum(axis=0, dtype=int)
     factor = np.clip(share * counts.max(initial=0) / np.maximum(1, counts), 1, most)
@@ -211,16 +199,14 @@ def _genre_list(text, genres):
     return [check_choice("drop_genres", name.strip(), known) for name in text.split(",") if name.strip()]
 
 # %% ../nbs/03_manipulation.ipynb #d5e120c5
-def balanced(
-    table: pd.DataFrame,  # the clean movies with their `group`
-    balance: str = "repeat",  # one of `BALANCES`
-    balance_share: float = 0.25,  # as in `repeat_rare`
-    most_repeats: int = 4,  # as in `repeat_rare`
-    test_share: float = 0.2,  # as in `part_of`
-    validation_share: float = 0.1,  # as in `part_of`
-    seed: int = 0,  # decides which movies are repeated
-    train_only: set[str] = frozenset(),  # as in `parts`
-) -> pd.DataFrame:
+def balanced(table: pd.DataFrame,  # the clean movies with their `group`
+             balance: str = "repeat",  # one of `BALANCES`
+             balance_share: float = 0.25,  # as in `repeat_rare`
+             most_repeats: int = 4,  # as in `repeat_rare`
+             test_share: float = 0.2,  # as in `part_of`
+             validation_share: float = 0.1,  # as in `part_of`
+             seed: int = 0,  # decides which movies are repeated
+             train_only: set[str] = frozenset()) -> pd.DataFrame:  # as in `parts`
     "The movies with their `part`; some of the training part with other `repeats` or another `weight` than 1, if wanted."
     table = table.assign(part=parts(table, test_share, validation_share, train_only), repeats=1, weight=1.0)
     train = table.part == "train"
@@ -232,11 +218,9 @@ def balanced(
     return table
 
 # %% ../nbs/03_manipulation.ipynb #eb93a930
-def train_only_counts(
-    sample: pd.DataFrame,  # movies with their `group` and `part`
-    listed: set[str],  # what `read_train_only` returns
-    movies: pd.DataFrame,  # the table of step 1
-) -> dict:
+def train_only_counts(sample: pd.DataFrame,  # movies with their `group` and `part`
+                      listed: set[str],  # what `read_train_only` returns
+                      movies: pd.DataFrame) -> dict:  # the table of step 1
     "How many movies the list put into training, how many stay elsewhere beside a near-duplicate, and how many of its ids no movie has; and that in words."
     mine, unknown = sample[sample.imdb_id.isin(listed)], sorted(listed - set(movies.imdb_id))
     train = int((mine.part == "train").sum())

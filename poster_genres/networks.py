@@ -22,12 +22,9 @@ from .lib.backbones import backbone as load_backbone
 # %% ../nbs/05a_networks.ipynb #9a879d3c
 SCALINGS = {"bytes": 1 / 127.5, "original": 1 / 255 / 127.5}
 
-
-def original(
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-    prior: np.ndarray,  # the genres' shares in training; only their number is used
-    scaling: str = "bytes",  # bytes | original
-) -> keras.Model:
+def original(shape: tuple[int, int, int],  # of a poster: height, width, 3
+             prior: np.ndarray,  # the genres' shares in training; only their number is used
+             scaling: str = "bytes") -> keras.Model:  # bytes | original
     "The network of the original project, layer by layer."
     return keras.Sequential([
         keras.Input(shape),
@@ -42,7 +39,6 @@ def original(
 def _normalization():
     "Batch normalization by the means of the whole batch, also where several devices share it."
     return layers.BatchNormalization(momentum=0.9, synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1)
-
 
 def _convolution(tensor, filters, size=3, stride=1):
     "A convolution without bias, followed by batch normalization, which has one."
@@ -71,11 +67,9 @@ def _residual_block(tensor, filters, stride=1, drop_path=0.0):
     return layers.Activation("relu")(layers.Add()([tensor, change]))
 
 # %% ../nbs/05a_networks.ipynb #a64140fa
-def compact(
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-    prior: np.ndarray,  # the genres' shares in training, which the last layer's bias starts from
-    scaling: str = "bytes",  # not used: bytes are scaled as they should be
-) -> keras.Model:
+def compact(shape: tuple[int, int, int],  # of a poster: height, width, 3
+            prior: np.ndarray,  # the genres' shares in training, which the last layer's bias starts from
+            scaling: str = "bytes") -> keras.Model:  # not used: bytes are scaled as they should be
     "A small residual network for a processor: 0.8 million weights."
     poster = keras.Input(shape)
     tensor = layers.Rescaling(SCALINGS["bytes"], offset=-1)(poster)
@@ -94,15 +88,13 @@ def compact(
     return network
 
 # %% ../nbs/05a_networks.ipynb #d189553f
-def pretrained(
-    shape: tuple[int, int, int],  # of a poster: height, width, 3
-    prior: np.ndarray,  # the genres' shares in training; only their number is used
-    scaling: str = "bytes",  # not used: every backbone has its own scaling
-    backbone: str = "efficientnet-lite0",  # its name
-    weights: str = "",  # for a model of keras.applications: a file of weights
-    trainable_fraction: float = 0.7,  # the share of the backbone, from its last layer, that is fine-tuned
-    intermediate: tuple[float, ...] = (),  # the relative depths of further layers whose features are used
-) -> keras.Model:
+def pretrained(shape: tuple[int, int, int],  # of a poster: height, width, 3
+               prior: np.ndarray,  # the genres' shares in training; only their number is used
+               scaling: str = "bytes",  # not used: every backbone has its own scaling
+               backbone: str = "efficientnet-lite0",  # its name
+               weights: str = "",  # for a model of keras.applications: a file of weights
+               trainable_fraction: float = 0.7,  # the share of the backbone, from its last layer, that is fine-tuned
+               intermediate: tuple[float, ...] = ()) -> keras.Model:  # the relative depths of further layers whose features are used
     "A backbone and one layer for the genres. Raises `InputError` when the backbone is unknown or its weights are missing."
     base = load_backbone(backbone, shape, weights)
     base = with_intermediate_features(base, intermediate) if intermediate else base
@@ -146,7 +138,6 @@ class Recipe(NamedTuple):
     distillation_rounds: int = 1  # networks trained one after the other, each also on the answers of those before
     intermediate: tuple[float, ...] = ()  # relative depths of further layers whose features the last round uses
     patience: int = 0  # epochs without a better score after which training stops; 0: never
-
 
 RECIPES = {
     "original": Recipe(original, 5, 16, 0.01, "none", modern=False),

@@ -19,11 +19,9 @@ def share_to_add(count: int) -> float:  # how many rows have the genre so far
 # %% ../nbs/03a_original_order.ipynb #4c0aa859
 _FREQUENT = ("Comedy", "Drama")
 
-def oversample(
-    table: pd.DataFrame,  # the clean movies, with a column `genres`
-    fraction: float = 0.2,  # the share that is drawn first
-    seed: int = 0,  # decides what is drawn and what is added
-) -> pd.DataFrame:
+def oversample(table: pd.DataFrame,  # the clean movies, with a column `genres`
+               fraction: float = 0.2,  # the share that is drawn first
+               seed: int = 0) -> pd.DataFrame:  # decides what is drawn and what is added
     "The drawn movies and the rows that were added for rare genres, many of them several times, in that order."
     random = np.random.default_rng(seed)
     drawn = table.sample(n=max(1, round(fraction * len(table))), random_state=random)
@@ -40,11 +38,9 @@ def oversample(
     return drawn
 
 # %% ../nbs/03a_original_order.ipynb #87f6bf34
-def cut(
-    rows: pd.DataFrame,  # what `oversample` returns
-    train_rows: int = 4000,  # the first rows, the last tenth of which are validation
-    test_rows: int = 100,  # the rows after them
-) -> pd.DataFrame:
+def cut(rows: pd.DataFrame,  # what `oversample` returns
+        train_rows: int = 4000,  # the first rows, the last tenth of which are validation
+        test_rows: int = 100) -> pd.DataFrame:  # the rows after them
     "The rows, sorted by id and cut into parts: one row for each movie and part, its copies counted in `repeats`."
     rows = rows.sort_values("imdb_id", kind="stable")
     scale = min(1, len(rows) / (train_rows + test_rows))
@@ -56,13 +52,11 @@ def cut(
     return rows.assign(repeats=repeats).drop_duplicates(["imdb_id", "part"])
 
 # %% ../nbs/03a_original_order.ipynb #dd871b7b
-def original_sample(
-    table: pd.DataFrame,  # the clean movies with their `group`
-    fraction: float = 0.2,  # the share that is drawn before the rare genres are added
-    train_rows: int = 4000,  # as in `cut`
-    test_rows: int = 100,  # as in `cut`
-    seed: int = 0,  # decides what is drawn and what is added
-) -> pd.DataFrame:
+def original_sample(table: pd.DataFrame,  # the clean movies with their `group`
+                    fraction: float = 0.2,  # the share that is drawn before the rare genres are added
+                    train_rows: int = 4000,  # as in `cut`
+                    test_rows: int = 100,  # as in `cut`
+                    seed: int = 0) -> pd.DataFrame:  # decides what is drawn and what is added
     "The original's training, validation and test rows, and the part `unseen`: all movies like none of the first two."
     rows = cut(oversample(table, fraction, seed), train_rows, test_rows)
     seen = set(rows.group[rows.part != "test"])

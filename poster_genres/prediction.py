@@ -46,11 +46,9 @@ def keras_predictor(path: str | Path) -> Predictor:
     return Predictor(tuple(network.input_shape[1:3]), output.genres, output.thresholds, network.predict_on_batch, output.fit, Path(path))
 
 # %% ../nbs/07_prediction.ipynb #1a1b1cc1
-def save_lite(
-    network,  # a Keras network whose last layer is a `CalibratedOutput`
-    path: str | Path,  # `.tflite`, to be written
-    weights: str = "float16",  # float32 | float16 | int8: what the weights are rounded to
-) -> Path:
+def save_lite(network,  # a Keras network whose last layer is a `CalibratedOutput`
+              path: str | Path,  # `.tflite`, to be written
+              weights: str = "float16") -> Path:  # float32 | float16 | int8: what the weights are rounded to
     "Write the network for LiteRT; return `path`."
     import tensorflow as tf
     output, wanted = network.layers[-1], tf.TensorSpec((1, *network.input_shape[1:]), tf.uint8)
@@ -151,7 +149,6 @@ def knows_words(predictor: Predictor) -> bool:
 # %% ../nbs/07_prediction.ipynb #d180f93b
 _Text = namedtuple("_Text", "model combinations reads")  # a `TextModel`, how it is combined with the picture, whether posters are read
 
-
 def _text_model(predictor, titled, words):
     "The predictor's text model if titles are given or words are to be read, None when it has none. Raises `InputError` when titles need one."
     found, reads = None, words and can_read()
@@ -166,7 +163,6 @@ def _text_model(predictor, titled, words):
 
 # %% ../nbs/07_prediction.ipynb #bcc11877
 _OWN = threading.local()  # RapidOCR keeps what it works on in itself, so each thread has one of its own
-
 
 def _lines_on(path):
     "The lines on the poster, the largest first; none where reading fails."
@@ -212,13 +208,11 @@ def _answers(batch, predictor, text, titles, pool):
     return [{"file": str(path), "genres": _as_genres(predictor.genres, *answer)} | more for path, *answer, more in zip(paths, y_prob, thresholds, known)]
 
 # %% ../nbs/07_prediction.ipynb #cec989bd
-def predict(
-    posters: str | Path | list,  # a file or folder, or a list of them
-    predictor: Predictor | str | Path = "",  # or the path of one; empty: the package's own
-    batch_size: int = 32,  # posters at a time
-    titles: dict[str, str] | None = None,  # of movies, by the path or the name of the poster's file
-    words: bool = True,  # read the posters as well, where the extra is installed and the predictor has a text model
-) -> Iterator[dict]:
+def predict(posters: str | Path | list,  # a file or folder, or a list of them
+            predictor: Predictor | str | Path = "",  # or the path of one; empty: the package's own
+            batch_size: int = 32,  # posters at a time
+            titles: dict[str, str] | None = None,  # of movies, by the path or the name of the poster's file
+            words: bool = True) -> Iterator[dict]:  # read the posters as well, where the extra is installed and the predictor has a text model
     "Yield `file` and `genres` for each image (with `words` and `title` where there are some), then `error` for each file that cannot be read, and `skipped` for folders with other files."
     predictor = predictor if isinstance(predictor, Predictor) else find_predictor(predictor)
     text, titles = _text_model(predictor, bool(titles), words), titles or {}
@@ -269,11 +263,9 @@ def _read_titles(path):
     return {file: title for file, title in pairs if title}
 
 # %% ../nbs/07_prediction.ipynb #8f2d6a3e
-def titles_for(
-    files: list[PosterFile],  # that are asked about
-    title: str = "",  # of the only one
-    table: str | Path = "",  # CSV with the columns file and title
-) -> dict[str, str]:
+def titles_for(files: list[PosterFile],  # that are asked about
+               title: str = "",  # of the only one
+               table: str | Path = "") -> dict[str, str]:  # CSV with the columns file and title
     "Return titles by file. Raises `InputError` when one title is given for several files, or a table names none of them."
     if title and (len(files) != 1 or table):
         raise InputError(f"--title is for one poster, here are {len(files)}: name the titles of several in a table, with --titles")

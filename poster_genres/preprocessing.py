@@ -39,14 +39,12 @@ def check_pixels(counts: np.ndarray) -> dict[str, float]:  # how often each of t
                     "a mean of about 110, a spread of about 80 and use 0 to 255; were they scaled, perhaps twice, or are all posters blank?")
 
 # %% ../nbs/04_preprocessing.ipynb #d53e6c2c
-def write_images(
-    path: str | Path,  # the `.npy` file to write; until it is finished there is a folder of shards beside it
-    paths: list[str],  # poster files
-    width: int,  # of the pictures, in pixels
-    height: int,  # of the pictures, in pixels
-    fit: str = "stretch",  # one of `FITS`
-    workers: int = 0,  # as in `worker_count`
-) -> tuple[list[str], np.ndarray]:
+def write_images(path: str | Path,  # the `.npy` file to write; until it is finished there is a folder of shards beside it
+                 paths: list[str],  # poster files
+                 width: int,  # of the pictures, in pixels
+                 height: int,  # of the pictures, in pixels
+                 fit: str = "stretch",  # one of `FITS`
+                 workers: int = 0) -> tuple[list[str], np.ndarray]:  # as in `worker_count`
     "Write the pixels of all posters to one file; return why each one failed, or an empty text, and the `byte_counts` of the others."
     shards, reasons, counts = Path(path).with_suffix(".shards"), [], np.zeros(256, int)
     size = max(1, min(64, 4_000_000 // (3 * width * height)))  # a shard has at most 4 MB

@@ -77,7 +77,6 @@ def map_posters(
 # %% ../nbs/04a_reading.ipynb #3de6c838
 READINGS = ("none", "words", "title")
 
-
 def readings_folder(run_dir: str | Path, path: str) -> Path:
     "Return where readings are kept: the folder `words` beside the folder `posters` that the poster at `path` (inside `run_dir`) lies in."
     parents = Path(run_dir, path).resolve().parents

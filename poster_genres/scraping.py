@@ -61,7 +61,6 @@ def json_objects(soup: BeautifulSoup) -> list[dict]:  # a title page
 # %% ../nbs/01_scraping.ipynb #e5c33792
 _COMMENT = re.compile(r"^\s*(?:<!--|//<!\[CDATA\[)|(?:-->|//\]\]>)\s*$")
 
-
 def _json(tag):
     "The value of the JSON in a script element, None when there is none or it is broken."
     try:
@@ -97,7 +96,6 @@ def find_2025(soup: BeautifulSoup) -> tuple[list[str], str | None]:  # a title p
 # %% ../nbs/01_scraping.ipynb #8d9f7ba1
 _RAW = re.compile(r"(</?)(?=(?:style|title|textarea|xmp|iframe|noembed|noframes|plaintext)\b)", re.I)  # elements in which a parser sees no tags
 _TAG = re.compile(r"""</?[a-z](?:[^<>"']*+(?:"[^"]*+"|'[^']*+')?+){0,50}+>|<""", re.I)
-
 
 def _tidied(page):
     "The text of the page, in which every tag is whole; what stands in its scripts stays as it is."

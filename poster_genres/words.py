@@ -24,7 +24,6 @@ BITS = 17  # the columns of each half are 2 to this power
 
 Document = list[tuple[str, float]]
 
-
 def count_features(documents: list[Document], bits: int = BITS) -> sparse.csr_matrix:
     "Return `documents` x features (2 to the power of `bits` in each half): the summed weights of the texts in which each feature stands."
     columns, ends, values, size = [], [0], [], 1 << bits
@@ -86,14 +85,12 @@ class TextModel(NamedTuple):
         return expit(self.evidence(documents) + self.intercepts)
 
 # %% ../nbs/05c_words.ipynb #f2c64191
-def fit_text_model(
-    documents: list[Document],  # titles, and lines read on posters
-    truth: np.ndarray,  # documents x genres, 1 where the movie has the genre
-    genres: list[str],  # names of the columns
-    weights: np.ndarray | None = None,  # how much each document counts; default: 1
-    bits: int = BITS,  # as in `count_features`
-    penalty: float = 1.0,  # on the squares of the weights, in documents
-) -> TextModel:
+def fit_text_model(documents: list[Document],  # titles, and lines read on posters
+                   truth: np.ndarray,  # documents x genres, 1 where the movie has the genre
+                   genres: list[str],  # names of the columns
+                   weights: np.ndarray | None = None,  # how much each document counts; default: 1
+                   bits: int = BITS,  # as in `count_features`
+                   penalty: float = 1.0) -> TextModel:  # on the squares of the weights, in documents
     "Return the model that was fitted to these documents. Raises `InputError` when there are none."
     if not len(documents):
         raise InputError("there is no title and no line of text to learn words from")
@@ -122,12 +119,10 @@ def line_documents(words: pd.DataFrame, imdb_ids: list[str]) -> list[Document]:
     return [line_document(found.get(imdb_id, [])) for imdb_id in imdb_ids]
 
 # %% ../nbs/05c_words.ipynb #8a16c37f
-def training_titles(
-    movies: pd.DataFrame,  # of step 1: every row of the catalogue
-    sample: pd.DataFrame,  # of step 3, with parts
-    genres: list[str],  # those that are learned
-    part_of=None,  # id -> part; when given, movies without a poster are learned from only if their part is train
-) -> pd.DataFrame:
+def training_titles(movies: pd.DataFrame,  # of step 1: every row of the catalogue
+                    sample: pd.DataFrame,  # of step 3, with parts
+                    genres: list[str],  # those that are learned
+                    part_of=None) -> pd.DataFrame:  # id -> part; when given, movies without a poster are learned from only if their part is train
     "Return `imdb_id`, `text`, `weight` and `genres` of each title that may be learned from: title, and original title at half weight."
     held, in_sample, rows = sample[sample.part != "train"], set(sample.imdb_id), {}
     held_ids, years = set(held.imdb_id), held.year.astype("Float64").fillna(0).astype(int)

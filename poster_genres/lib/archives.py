@@ -38,7 +38,6 @@ def poster_id(name: str,  # of a file, without its ending
 _FOLDERS = ("posters", "poster", "images", "image", "img")
 _EXAMPLES = {"imdb": "tt0000007", "number": "862", "name": "moon_7"}  # of ids, for messages
 
-
 def _image_files(archive, posters=""):
     "(path, reason) for each file where posters are looked for; the reason is None for an image. Raises `InputError`."
     folder = _folder(archive)

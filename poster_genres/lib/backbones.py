@@ -27,7 +27,6 @@ from .runs import InputError, StepError, check_choice, fingerprint, reason
 _KNOWN = {("collections", "OrderedDict"): OrderedDict, ("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8",
           ("torch._utils", "_rebuild_tensor_v2"): lambda *window: window}  # (storage, start, shape, strides, ...)
 
-
 class WeightsUnpickler(pickle.Unpickler):
     "An unpickler that builds dictionaries, lists and descriptions of tensors, and calls nothing else."
 
@@ -88,7 +87,6 @@ def lite_weights(name: str) -> Path:
 
 # %% ../../nbs/lib/backbones.ipynb #c4f4372e
 _STAGES = ((1, 1, 16, 3, 1), (2, 6, 24, 3, 2), (2, 6, 40, 5, 2), (3, 6, 80, 3, 2), (3, 6, 112, 5, 1), (4, 6, 192, 5, 2), (1, 6, 320, 3, 1))
-
 
 def _convolution(tensor, filters, size, stride, name, active=True):
     "A convolution with a bias, and unless told otherwise a ReLU that ends at 6."
@@ -158,7 +156,6 @@ def load_lite(name: str, shape: tuple[int, int, int]) -> keras.Model:
 # %% ../../nbs/lib/backbones.ipynb #ad1f2b1d
 APPLICATIONS = {name.lower(): build for name, build in inspect.getmembers(keras.applications, inspect.isfunction)}
 
-
 def backbone(
     name: str,  # one of `LITE`, a model of keras.applications (in capitals or not), or tiny
     shape: tuple[int, int, int],  # of a poster: height, width, 3
@@ -196,7 +193,6 @@ def mean_and_spread(tensor):
 
 # %% ../../nbs/lib/backbones.ipynb #1214c779
 INTERMEDIATE_DEPTHS = (0.54, 0.6, 0.66, 0.72)  # chosen for EfficientNet-Lite0
-
 
 def _layer_at_depth(backbone, depth):
     "The last activation up to this relative depth (or else the last layer) that returns pictures of more than one pixel."

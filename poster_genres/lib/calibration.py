@@ -37,12 +37,10 @@ def _fit_kernel(features, truth, share, penalty):
     return found[:-shape[1]].reshape(shape), found[-shape[1]:]
 
 # %% ../../nbs/lib/calibration.ipynb #b7a6c5d4
-def logistic_regression(
-    features: np.ndarray,  # movies x features, of one scale
-    truth: np.ndarray,  # movies x genres, 0 to 1
-    weights: np.ndarray,  # how often each movie counts
-    penalty: float,  # on the squares of the weights, beside the mean loss of a movie
-) -> tuple[np.ndarray, np.ndarray]:
+def logistic_regression(features: np.ndarray,  # movies x features, of one scale
+                        truth: np.ndarray,  # movies x genres, 0 to 1
+                        weights: np.ndarray,  # how often each movie counts
+                        penalty: float) -> tuple[np.ndarray, np.ndarray]:  # on the squares of the weights, beside the mean loss of a movie
     "The kernel (features x genres) and the bias (one a genre) of a logistic regression for each genre."
     share, at_once = (weights / weights.sum())[:, None].astype(features.dtype), 64  # genres; more would take memory without end
     fitted = [_fit_kernel(features, truth[:, start:start + at_once], share, penalty) for start in range(0, truth.shape[1], at_once)]
@@ -60,7 +58,6 @@ class PlattScaling(NamedTuple):
 
 # %% ../../nbs/lib/calibration.ipynb #979c7b1b
 LEAST_SLOPE = 0.05  # a slope of 0 would make all posters equal, one below it would turn their order round
-
 
 def fit_platt(y_true: np.ndarray, y_prob: np.ndarray, weights: np.ndarray, shrinkage: float) -> PlattScaling:
     "The scaling of `y_prob` with the best log-loss on `y_true` (by `weights`) less the penalty (`shrinkage`, in posters; infinite: genres are one)."
@@ -116,13 +113,11 @@ class CalibratedOutput(keras.layers.Layer):
         return super().get_config() | {name: getattr(self, name) for name in ("genres", "thresholds", "slopes", "shifts", "fit")}
 
 # %% ../../nbs/lib/calibration.ipynb #57f1a7e0
-def make_predictor(
-    model: keras.Model,  # bytes -> probabilities
-    genres: list[str],  # their names, in the order of the probabilities
-    thresholds: np.ndarray,  # one a genre, for calibrated probabilities
-    scaling: PlattScaling,  # of the probabilities
-    fit: str = "stretch",  # one of `FITS`: how its posters were brought to its size
-) -> keras.Model:
+def make_predictor(model: keras.Model,  # bytes -> probabilities
+                   genres: list[str],  # their names, in the order of the probabilities
+                   thresholds: np.ndarray,  # one a genre, for calibrated probabilities
+                   scaling: PlattScaling,  # of the probabilities
+                   fit: str = "stretch") -> keras.Model:  # one of `FITS`: how its posters were brought to its size
     "The network with a `CalibratedOutput` as its last layer; it shares the network's weights."
     output = CalibratedOutput(genres, thresholds, scaling.slopes, scaling.shifts, fit, dtype="float32", name="calibrated")
     return keras.Model(model.inputs, output(model.outputs[0]), name="predictor")

@@ -64,7 +64,6 @@ class Attempt(NamedTuple):
 class WebError(PosterGenresError):
     "A link brought nothing of use; the message says why."
 
-
 class PermanentError(WebError):
     "An error that another attempt would meet again."
 

@@ -195,7 +195,6 @@ class Cluster:
 # %% ../../nbs/lib/cluster.ipynb #79c27848
 ALONE = 60  # seconds that a run waits for workers when there are none
 
-
 def _check_waiting(cluster, future, waited, alone):
     "Raise `WorkersLost` when a shard takes too long, or when no worker has been there for a while."
     if alone > ALONE + 5:

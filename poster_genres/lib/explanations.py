@@ -23,7 +23,6 @@ from .text import plot_text
 _AFFINE = (layers.Dropout, layers.BatchNormalization, layers.Concatenate, layers.Flatten, layers.Reshape)
 _POOLING = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
-
 def pooling_layers(model: keras.Model) -> list[keras.layers.Layer]:
     "The layers over whose means and maxima the last layer of `model`, `genres`, is linear; empty where it is not linear in such."
     makers = {id(layer.output): layer for layer in model.layers}
@@ -45,7 +44,6 @@ def _shares(small, large):
     shares = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(small)))
     return shares / shares.sum(0)
 
-
 def _terms(layer, places, coefficients):
     "Posters x height x width: what each place adds through one pooling layer."
     if isinstance(layer, layers.GlobalMaxPooling2D):
@@ -54,11 +52,9 @@ def _terms(layer, places, coefficients):
     return np.einsum("nhwc,nc->nhw", places, coefficients) / np.prod(places.shape[1:3])
 
 # %% ../../nbs/lib/explanations.ipynb #c0d9e1f2
-def exact_maps(
-    model: keras.Model,  # bytes -> probabilities, with `pooling_layers`
-    images: np.ndarray,  # uint8, posters x height x width x 3
-    genres: np.ndarray,  # for each poster the column of a genre
-) -> tuple[np.ndarray, np.ndarray]:
+def exact_maps(model: keras.Model,  # bytes -> probabilities, with `pooling_layers`
+               images: np.ndarray,  # uint8, posters x height x width x 3
+               genres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # for each poster the column of a genre
     "Posters x height x width: what each place adds to the genre's logit; and the constant that is added to each poster's sum."
     pools, last = pooling_layers(model), model.get_layer("genres")
     outputs = [pool.output for pool in pools]
@@ -112,11 +108,9 @@ def _starts(size, parts):
     return np.arange(parts) * size // parts
 
 # %% ../../nbs/lib/explanations.ipynb #c034e2cc
-def occlusion_maps(
-    model: keras.Model, images: np.ndarray, genres: np.ndarray,  # as in `exact_maps`
-    rows: int = 9,  # of patches
-    columns: int = 6,  # of patches
-) -> np.ndarray:
+def occlusion_maps(model: keras.Model, images: np.ndarray, genres: np.ndarray,  # as in `exact_maps`
+                   rows: int = 9,  # of patches
+                   columns: int = 6) -> np.ndarray:  # of patches
     "Posters x rows x columns: by how much the genre's logit falls when the patch is covered with the poster's mean colour."
     row, column = (np.searchsorted(_starts(size, parts), np.arange(size), "right") - 1 for size, parts in zip(images.shape[1:3], (rows, columns)))
     patches = np.arange(rows * columns)[:, None, None] == row[:, None] * columns + column  # patches x height x width
@@ -146,7 +140,6 @@ def nearest(features: np.ndarray, asked: np.ndarray, count: int = 5) -> np.ndarr
 
 # %% ../../nbs/lib/explanations.ipynb #3d8441cb
 MOST_SHOWN = 30  # genres in one picture
-
 
 def _confusion(part, at_least=5):
     "Genres A x genres B: by how much B's mean probability is higher where A is true, among movies without B; nan for too few movies of A."
@@ -210,12 +203,10 @@ def plot_precision_recall(part: Part, names: list[str], thresholds: np.ndarray) 
     return figure
 
 # %% ../../nbs/lib/explanations.ipynb #2f14d652
-def by_group(
-    groups: list,  # for each movie its group, None for those that have none
-    part: Part,  # with the network's answer
-    prior: np.ndarray,  # one a genre: the constant baseline
-    at_least: int = 20,  # movies that a group must have to be shown
-) -> pd.DataFrame:
+def by_group(groups: list,  # for each movie its group, None for those that have none
+             part: Part,  # with the network's answer
+             prior: np.ndarray,  # one a genre: the constant baseline
+             at_least: int = 20) -> pd.DataFrame:  # movies that a group must have to be shown
     "For each group: movies, hits@3 with interval and floor, log-loss with floor."
     groups, rows = pd.Series(groups, dtype=object).reset_index(drop=True), {}
     for name, places in groups.dropna().groupby(groups).groups.items():

@@ -38,13 +38,11 @@ def _label(draw, text, x, y, width, font):
         draw.text((x, y + 13 * number), line, font=font, fill="#333333")
 
 # %% ../../nbs/lib/images.ipynb #90a3da32
-def contact_sheet(
-    images: list,  # Pillow images, or uint8 arrays of shape (height, width, 3)
-    labels: list[str] | None = None,  # a text below each image; a long line is cut where the next label begins
-    columns: int = 8,  # images in a row
-    width: int = 96,  # of each frame, in pixels
-    height: int = 144,  # of each frame, in pixels; 2:3 is the shape of a poster
-) -> Image.Image:
+def contact_sheet(images: list,  # Pillow images, or uint8 arrays of shape (height, width, 3)
+                  labels: list[str] | None = None,  # a text below each image; a long line is cut where the next label begins
+                  columns: int = 8,  # images in a row
+                  width: int = 96,  # of each frame, in pixels
+                  height: int = 144) -> Image.Image:  # of each frame, in pixels; 2:3 is the shape of a poster
     "One picture that shows the images in rows, each fitted into a frame of the same size, and as many rows as a page holds."
     columns, labels = max(1, min(columns, len(images))), list(labels or [])
     lines = max((min(_MOST_LINES, str(label).count("\n") + 1) for label in labels), default=0)
@@ -233,32 +231,26 @@ def verify(data: bytes) -> ImageFacts:  # what claims to be an image
 _FIT = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}
 FITS = tuple(_FIT)
 
-def resize(
-    image: Image.Image,  # a picture in RGB
-    width: int,  # of the result, in pixels
-    height: int,  # of the result, in pixels
-    fit: str = "stretch",  # one of `FITS`; stretch is what the original did
-) -> np.ndarray:
+def resize(image: Image.Image,  # a picture in RGB
+           width: int,  # of the result, in pixels
+           height: int,  # of the result, in pixels
+           fit: str = "stretch") -> np.ndarray:  # one of `FITS`; stretch is what the original did
     "The pixels as uint8 of shape (height, width, 3), by Hamming's filter. Raises `InputError` for an unknown `fit`."
     return np.asarray(_FIT[check_choice("fit", fit, FITS)](image, (width, height), Image.Resampling.HAMMING))
 
 # %% ../../nbs/lib/images.ipynb #e3338fe1
-def pixels(
-    source: str | Path | bytes,  # a poster file, or what was in it
-    width: int,  # of the result, in pixels
-    height: int,  # of the result, in pixels
-    fit: str = "stretch",  # one of `FITS`
-) -> np.ndarray:
+def pixels(source: str | Path | bytes,  # a poster file, or what was in it
+           width: int,  # of the result, in pixels
+           height: int,  # of the result, in pixels
+           fit: str = "stretch") -> np.ndarray:  # one of `FITS`
     "The poster as uint8 pixels of shape (height, width, 3). Raises `BadImage` when the file is no image."
     return resize(decode(source, at_least=(2 * width, 2 * height)), width, height, fit)
 
 # %% ../../nbs/lib/images.ipynb #16a863bf
-def read_shard(
-    paths: list[str | Path],  # poster files
-    width: int,  # of the result, in pixels
-    height: int,  # of the result, in pixels
-    fit: str = "stretch",  # one of `FITS`
-) -> dict[str, np.ndarray]:
+def read_shard(paths: list[str | Path],  # poster files
+               width: int,  # of the result, in pixels
+               height: int,  # of the result, in pixels
+               fit: str = "stretch") -> dict[str, np.ndarray]:  # one of `FITS`
     "`images`: the pixels of all posters that could be read, in order; `reasons`: for each path why it could not, or an empty text."
     images, reasons = np.empty((len(paths), height, width, 3), np.uint8), []
     for path in paths:

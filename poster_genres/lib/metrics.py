@@ -21,7 +21,6 @@ Labels = np.ndarray  # movies x genres, 1 where the movie has the genre
 Probabilities = np.ndarray  # movies x genres, from 0 to 1
 Weights = np.ndarray | None  # one number a movie, or one row of them a resample; None: every movie counts once
 
-
 def _weights(weights, movies):
     "The weights as floats."
     return np.ones(movies) if weights is None else np.asarray(weights, float)
@@ -183,13 +182,11 @@ def cross_validated_loss(answer: Callable, y_true: Labels, weights: Weights = No
     return float(log_loss(y_true, y_prob, weights))
 
 # %% ../../nbs/lib/metrics.ipynb #a6d4d005
-def in_resamples(
-    score: Callable,  # f(resamples x movies of weights) -> resamples x numbers
-    movies: int,  # how many there are to draw from
-    resamples: int = 1000,  # how often to draw
-    seed: int = 0,  # of the draw
-    weights: Weights = None,  # how often a movie's row counts whenever the movie is drawn
-) -> np.ndarray:
+def in_resamples(score: Callable,  # f(resamples x movies of weights) -> resamples x numbers
+                 movies: int,  # how many there are to draw from
+                 resamples: int = 1000,  # how often to draw
+                 seed: int = 0,  # of the draw
+                 weights: Weights = None) -> np.ndarray:  # how often a movie's row counts whenever the movie is drawn
     "The score in each resample, 200 at a time, so that memory does not grow with their number."
     random, weights = np.random.default_rng(seed), _weights(weights, movies)
     drawn = lambda size: np.stack([np.bincount(draw, minlength=movies) for draw in random.integers(movies, size=(size, movies))]) * weights
@@ -230,14 +227,11 @@ def entry(value: float, resampled: np.ndarray, floor: float, best: float) -> dic
 # %% ../../nbs/lib/metrics.ipynb #26559bb2
 FEWEST_MOVIES = 5  # with a score card
 
-
-def score_card(
-    part: Part,  # what is scored
-    thresholds: Thresholds,  # of this prediction, from validation
-    floors: dict[str, float],  # the scores of the constant baseline on the same movies
-    resamples: int = 1000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap
-) -> dict:
+def score_card(part: Part,  # what is scored
+               thresholds: Thresholds,  # of this prediction, from validation
+               floors: dict[str, float],  # the scores of the constant baseline on the same movies
+               resamples: int = 1000,  # of the bootstrap
+               seed: int = 0) -> dict:  # of the bootstrap
     "The number of movies and rows, and for each score: value, low, high, floor, best, skill; `too_few` instead of scores below `FEWEST_MOVIES`."
     card, (_, y_true, y_prob, weights) = {"movies": len(part.rows), "rows": int(part.weights.sum())}, part
     if len(part.rows) < FEWEST_MOVIES:
@@ -259,11 +253,9 @@ def genre_card(part: Part, names: list[str], resamples: int = 1000, seed: int = 
     return {name: {"movies": int(y_true[:, i].sum())} | entry(values[i], draws[:, i], floors[i], 1) for i, name in enumerate(names)}
 
 # %% ../../nbs/lib/metrics.ipynb #b1c4a4d7
-def plot_intervals(
-    axis,  # of Matplotlib
-    lines: dict[str, dict],  # by their labels: value, low, high; from below
-    **dots,  # how the values look
-) -> None:
+def plot_intervals(axis,  # of Matplotlib
+                   lines: dict[str, dict],  # by their labels: value, low, high; from below
+                   **dots) -> None:  # how the values look
     "Draw a row for each line of a score card: its interval and its value."
     for height, line in enumerate(lines.values()):
         axis.plot([line["low"], line["high"]], [height, height], color="#0072B2", linewidth=2)

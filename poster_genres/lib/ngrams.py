@@ -12,7 +12,6 @@ import unicodedata
 # %% ../../nbs/lib/ngrams.ipynb #6c58d375
 MOST_CHARACTERS = 1000  # of one line; no poster has more, and what a file brings may be without end
 
-
 def clean_line(text: str) -> str:
     "Return the text on one line, without control and direction characters, composed (NFC), and at most `MOST_CHARACTERS` long."
     kept = (character if unicodedata.category(character)[0] not in "CZ" else " " for character in text[:4 * MOST_CHARACTERS])
@@ -20,7 +19,6 @@ def clean_line(text: str) -> str:
 
 # %% ../../nbs/lib/ngrams.ipynb #7caf1733
 MOST_WORDS, LONGEST_WORD = 300, 24
-
 
 def words_of(text: str) -> list[str]:
     "Return the words of the `text` without accents and in lower case, at most `MOST_WORDS` of at most `LONGEST_WORD` characters."

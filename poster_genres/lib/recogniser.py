@@ -84,11 +84,9 @@ class Line(NamedTuple):
     height: float
 
 # %% ../../nbs/lib/recogniser.ipynb #32c475f0
-def read_lines(
-    picture: Image.Image,  # upright and in RGB
-    settings: Settings = SETTINGS,  # how to read
-    recogniser=None,  # as `load_recogniser` returns it; by default that of the settings
-) -> list[Line]:
+def read_lines(picture: Image.Image,  # upright and in RGB
+               settings: Settings = SETTINGS,  # how to read
+               recogniser=None) -> list[Line]:  # as `load_recogniser` returns it; by default that of the settings
     "Return the lines of text on the picture, from top to bottom."
     recogniser, pixels = recogniser or load_recogniser(settings), _enlarge(picture, settings)
     found, lines = recogniser(pixels, use_det=True, use_cls=False, use_rec=False).boxes, []
@@ -130,7 +128,6 @@ def read_poster(path: str | Path, folder: str | Path) -> Reading:
 
 # %% ../../nbs/lib/recogniser.ipynb #824c87b7
 _ONE_AT_A_TIME = threading.Lock()  # RapidOCR is not made for threads, and a worker of a cluster may have several
-
 
 def read_posters(paths: list[str | Path], folder: str | Path) -> list[Reading]:
     "Return `read_poster` of each of the `paths` (the work of one task) and `folder`, in order; in a process, one task at a time."

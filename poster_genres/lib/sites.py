@@ -47,7 +47,6 @@ def title_link(imdb_id: str,  # such as tt0000007
 # %% ../../nbs/lib/sites.ipynb #6e91b55e
 _PLACEHOLDER = re.compile(r"/images/[GS]/|/no[-_]?(?:picture|image|photo|poster)|placeholder|imdb_(?:fb_)?logo", re.I)
 
-
 def safe_link(link: str,  # as it stands in a page or a catalogue
               hosts: Iterable[str] = POSTER_HOSTS) -> str:  # where posters may come from
     "The link as https. Raises `WebError` with the reason when it may not be asked for or shows no poster."
@@ -59,7 +58,6 @@ def safe_link(link: str,  # as it stands in a page or a catalogue
 
 # %% ../../nbs/lib/sites.ipynb #f25a0f97
 TMDB_WIDTHS = (92, 154, 185, 342, 500, 780)
-
 
 def sized(link: str,  # a poster's link on IMDb's or TMDB's image host; any other stays what it is
           width: int) -> str:  # pixels; 0: the poster as it was uploaded
