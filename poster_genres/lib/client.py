@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRODUCT', 'FORBIDDEN', 'contact', 'Attempt', 'WebError', 'PermanentError', 'allowed_host', 'check_public',
-           'PublicConnection', 'detected_block', 'ClientPolicy', 'HostBudget', 'bounded_read', 'Host', 'Fetched',
-           'Memory', 'Client', 'client_summary', 'fetch_all']
+           'PublicConnection', 'detected_block', 'ClientPolicy', 'RateLimiter', 'HostBudget', 'bounded_read', 'Host',
+           'Fetched', 'Memory', 'Client', 'client_summary', 'fetch_all']
 
 # %% ../../nbs/lib/client.ipynb #25a93ce2
 import hashlib
@@ -156,14 +156,13 @@ class ClientPolicy(NamedTuple):
     advice: str = ""  # what to do instead when a host blocks us
 
 # %% ../../nbs/lib/client.ipynb #3de77cc4
-class HostBudget:
-    "What one host may be asked: its rate and connection slots, until it blocks us. Another object with these methods may take its place."
+class RateLimiter:
+    "Lets requests out one after the other, with a delay between them that adapts to the server."
     clock, sleep = time.monotonic, time.sleep  # say the time in seconds, and wait so many
     slowest = 60.0  # seconds between requests, at most
 
-    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
-        self.name, self.policy, self.blocked, self.slots = name, policy, "", threading.BoundedSemaphore(policy.connections)
-        self.turn, self.lock, self.least = threading.Lock(), threading.Lock(), 1 / policy.rate if policy.rate else 0.0
+    def __init__(self, rate: float = 0):  # requests a second, at most; 0: no limit of its own
+        self.turn, self.lock, self.least = threading.Lock(), threading.Lock(), 1 / rate if rate else 0.0
         self.delay, self.next, self.held, self.waited = self.least, 0.0, 0.0, 0.0
 
     def acquire(self):
@@ -191,6 +190,14 @@ class HostBudget:
         "Leave at least so many seconds between requests, for good."
         with self.lock:
             self.least, self.delay = max(self.least, delay), max(self.delay, delay)
+
+# %% ../../nbs/lib/client.ipynb #c162594b
+class HostBudget(RateLimiter):
+    "What one host may be asked: its rate and connection slots, until it blocks us. Another object with these methods may take its place."
+
+    def __init__(self, name: str, policy: ClientPolicy):  # the host's name, and its limits
+        super().__init__(policy.rate)
+        self.name, self.policy, self.blocked, self.slots = name, policy, "", threading.BoundedSemaphore(policy.connections)
 
     @contextmanager
     def slot(self):
