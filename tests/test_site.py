@@ -80,6 +80,8 @@ def test_no_link_is_broken_and_nothing_is_loaded_from_elsewhere(site, pages):
                 wrong.append(f"{name}: no file {link['href']}")
             elif target.fragment and file in anchors and unquote(target.fragment) not in anchors[file]:
                 wrong.append(f"{name}: no anchor {link['href']}")
+        prose = " ".join(words for words in page.select_one("main").find_all(string=re.compile(r"\]\(")) if not words.find_parent(["code", "pre"]))
+        wrong += [f"{name}: a link that is no link: {prose[:80]}"] if prose else []
     assert not wrong, "\n".join(wrong[:40])
 
 
