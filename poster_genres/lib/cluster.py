@@ -175,11 +175,11 @@ class Cluster:
         "A future of the work; its key is its own, so that what hangs from an earlier call is not waited for."
         return self.client.submit(checked, self.check, work, *words, key=f"{work.__name__}-{uuid.uuid4().hex}", pure=False)
 
-    def wait(self, future):
+    def wait(self, future, is_done: Callable = lambda: False):  # as `submit` gave it; whether what the work makes is there
         "Wait until the work is done; what it returned is not asked for. Raises what it raised, or `WorkersLost`."
         from distributed import wait
         started = manned = time.monotonic()
-        while future.status == "pending":
+        while future.status == "pending" and not is_done():
             try:
                 wait([future], timeout=1)
             except Exception:  # it takes longer, or was cancelled
@@ -190,7 +190,8 @@ class Cluster:
                     if threads := sum(within(10, self.client.nthreads).values()):
                         self.ahead, manned = 2 * threads + 1, now
             _check_waiting(self, future, now - started, now - manned)
-        _raise_if_failed(future)
+        if future.status == "error" or not is_done():
+            _raise_if_failed(future)
 
 # %% ../../nbs/lib/cluster.ipynb #79c27848
 ALONE = 60  # seconds that a run waits for workers when there are none

@@ -81,7 +81,7 @@ class Processes(ProcessPoolExecutor):
         if kind is BrokenProcessPool:
             raise WorkersLost("a worker process was ended from outside, often because memory ran out", "with fewer workers") from None
 
-    def wait(self, future):
+    def wait(self, future, is_done=None):
         "Wait until the work is done. Raises what it raised."
         future.result()
 
@@ -120,7 +120,7 @@ def map_shards(function,  # items -> result; of a module, when there are workers
                 for later in islice(ahead, max(0, team.ahead - len(waiting))) if team else ():
                     waiting[later[1]] = team.submit(_make, function, *later, save)
                 if future := waiting.pop(path, None):
-                    team.wait(future)
+                    team.wait(future, path.exists)
                     _until_seen(path)
                 yield _result(function, shard, path, save, load)
                 bar.update(len(shard))

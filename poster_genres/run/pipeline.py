@@ -34,9 +34,9 @@ from ..scraping import check_overlap
 _IMPORTS = re.compile(r"^from (?:poster_genres|\.)[\w.]* import (?:\([^)]*\)|.*)\n?", re.M)  # from this package; nbdev rewrites them
 
 def check_in_step(folder: Path | None = None):  # the notebooks; default: those of the checkout or of the installed package
-    "Raise `InputError` naming the first notebook whose exported cells are not what its module holds."
+    "Raise `InputError` naming the first notebook whose exported cells are not what its module holds; JupyterLab's own copies do not count."
     package = Path(str(files("poster_genres")))
-    for path in sorted((folder or notebooks_folder()).rglob("[!.]*.ipynb")):
+    for path in sorted(path for path in (folder or notebooks_folder()).rglob("[!.]*.ipynb") if ".ipynb_checkpoints" not in path.parts):
         cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
         name = re.search(r"^#\|\s*default_exp\s+([\w.]+)", "\n".join(cells), re.M)
         exported = [re.sub(r"^#\|.*\n", "", source, flags=re.M) for source in cells if re.match(r"#\|\s*export\b", source)]
