@@ -82,7 +82,7 @@ def constant_answer(dataset: Dataset, part: Part) -> Part:
 
 # %% ../nbs/06_evaluation.ipynb #687e2b97
 def constant_floors(dataset: Dataset, validation: Part, part: Part) -> dict[str, float]:
-    "The constant baseline's scores on `part`, by the best thresholds on `validation` (or training, where it is empty); none for too few movies."
+    "The constant baseline of `dataset`, scored on `part` with the best thresholds on `validation` (or training, where it is empty); none for too few movies."
     if len(part.rows) < FEWEST_MOVIES:
         return {}
     rows = dataset.rows("train")

@@ -174,8 +174,11 @@ def best_possible(score: str, y_true: Labels, weights: Weights = None) -> float:
     return 0.0 if score in LOWER_IS_BETTER else 1.0
 
 # %% ../../nbs/lib/metrics.ipynb #dc345c56
-def cross_validated_loss(answer: Callable, y_true: Labels, weights: Weights = None, folds: int = 5) -> float:
-    "The log-loss of what `answer(known, asked)`, fitted to the movies that are `known`, says of those that are `asked`: each fifth of them in turn."
+def cross_validated_loss(answer: Callable,  # f(known, asked) -> probabilities of the movies asked about, from what was fitted to the known ones
+                         y_true: Labels,  # of all movies
+                         weights: Weights = None,  # how often each movie counts; default: once
+                         folds: int = 5) -> float:  # parts of the movies that are asked about in turn
+    "The log-loss of answers about movies to which they were not fitted."
     fold, y_prob = np.arange(len(y_true)) % folds, np.empty(y_true.shape)
     for number in range(folds):
         y_prob[fold == number] = answer(fold != number, fold == number)
