@@ -415,15 +415,15 @@ def train(
     run_dir: str | Path,  # the run's folder
     network: str = "compact",  # original | compact | pretrained
     epochs: int = 0,  # 0 to 10000: times that every training poster is seen; 0: as in the network's recipe
-    distillation_rounds: int = 0,  # 0 to 10: networks trained one after the other, each also on the answers of those before; 0: as in the recipe
+    distillation_rounds: int = 0,  # 0 to 10: networks trained one after the other, each also on the predictions of those before; 0: as in the recipe
     batch_size: int = 0,  # 0 to 4096: posters in one training step; 0: as in the recipe
-    learning_rate: float = 0.0,  # 0 to 10: the largest of the training; 0: as in the recipe
+    learning_rate: float = 0.0,  # 0 to 10: the peak, after the warm-up; 0: as in the recipe
     augmentation: str = "",  # none | light | strong | mixup; empty: as in the recipe
     patience: int = 10,  # 0 to 10000: epochs without a better validation score before training stops; 0: never; original never stops early
     backbone: str = "efficientnet-lite0",  # of pretrained: efficientnet-lite0, -lite1, -lite2 or a model of keras.applications
     backbone_weights: str = "",  # of pretrained: a file of weights for a model of keras.applications; empty: Keras downloads them
     trainable_fraction: float = 0.7,  # 0 to 1: of pretrained: the share of the backbone, from its last layer, that is fine-tuned; 0: a linear probe only
-    scaling: str = "bytes",  # bytes | original: how `original` scales its input: bytes to -1..1; or first to 0..1 and then as if it were bytes, the original notebook's mistake
+    scaling: str = "bytes",  # bytes | original: how `original` scales its input: bytes to -1..1; or as the original notebook did by mistake, which took numbers from 0 to 1 for bytes
     seed: int = 0,  # 0 to 4294967295: of first weights, order of the posters and augmentation
 ) -> dict:
     "Train the network and write `model/`; return counts. Raises `InputError` for a wrong parameter or no training poster."

@@ -7,6 +7,7 @@ __all__ = ['load_network', 'ask', 'reliability', 'plot_reliability', 'constant_a
            'plot_scores', 'plot_genres', 'evaluate', 'conclusion']
 
 # %% ../nbs/06_evaluation.ipynb #3dcd4521
+import textwrap
 from pathlib import Path
 
 import keras
@@ -59,10 +60,11 @@ def reliability(part: Part) -> pd.DataFrame:
 
 # %% ../nbs/06_evaluation.ipynb #15aa26ae
 def plot_reliability(before: Part, after: Part) -> Figure:
-    "A figure: probability against share that is true, `before` and `after` calibration, and how often each probability is given."
-    figure = Figure(figsize=(9, 3), dpi=72, layout="constrained")
-    *panels, counts = figure.subplots(1, 3)
-    for axis, part, title in zip(panels, (before, after), ("the network's own", "after calibration")):
+    "A figure: probability against share that is true, `before` and `after` calibration (one panel where they are equal), and how often each probability is given."
+    parts = [(before, "the network's own"), (after, "after calibration")][:2 - np.allclose(before.probabilities, after.probabilities, atol=1e-4)]
+    figure = Figure(figsize=(3 + 3 * len(parts), 3), dpi=72, layout="constrained")
+    *panels, counts = figure.subplots(1, 1 + len(parts))
+    for axis, (part, title) in zip(panels, parts):
         table = reliability(part)
         axis.plot([0, 1], [0, 1], color="#555555", linestyle="--", label="calibrated")
         axis.plot(table.probability, table.true, "o-", color="#0072B2", label="network")
@@ -70,7 +72,7 @@ def plot_reliability(before: Part, after: Part) -> Figure:
     panels[0].set_ylabel("share that is true")
     panels[0].legend(frameon=False, fontsize=8)
     counts.bar(table.probability, table.pairs, width=0.05, color="#0072B2")
-    counts.set(yscale="log" if len(table) else "linear", xlabel="calibrated probability", ylabel="pairs of movie and genre", xlim=(0, 1))
+    counts.set(yscale="log" if len(table) else "linear", xlabel="probability", title="number of pairs", ylabel="pairs of movie and genre", xlim=(0, 1))
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure
@@ -173,22 +175,25 @@ def plot_genres(genres: dict) -> Figure:
     return figure
 
 # %% ../nbs/06_evaluation.ipynb #c7a8bb1f
-def _surest(part, right, count=8):
-    "Pairs of (place in the part, genre) where the network is `right`, or wrong, most probable first, each poster once."
+def _surest(part, right, count=8, of_a_genre=3):
+    "Pairs of (place in the part, genre) where the network is `right`, or wrong, most probable first, each poster once, a genre at most so often."
     y_prob = np.where(part.truth == right, part.probabilities, -1.0)
     genres, best = y_prob.argmax(1), y_prob.max(1)
-    return [(int(movie), int(genres[movie])) for movie in np.argsort(-best, kind="stable")[:count] if best[movie] >= 0]
+    order = np.argsort(-best, kind="stable")
+    before = pd.Series(genres[order]).groupby(genres[order]).cumcount()
+    return [(int(movie), int(genres[movie])) for movie, others in zip(order, before) if best[movie] >= 0 and others < of_a_genre][:count]
 
 # %% ../nbs/06_evaluation.ipynb #3c2750ba
-def _genre_words(names, truth):
-    "A movie's genres in a short line."
-    return plain(", ".join(np.array(names)[truth == 1]), 60)
+def _genre_words(names, truth, letters):
+    "A movie's genres in lines of at most so many letters."
+    words = ", ".join(name.replace(" ", "\N{NO-BREAK SPACE}") for name in np.array(names)[truth == 1])
+    return "\n".join(textwrap.wrap(plain(words, 60), letters))
 
 # %% ../nbs/06_evaluation.ipynb #3a7d6ca2
 def _surest_sheet(dataset, part, right, count=12):
     "A contact sheet of the posters with the highest probabilities, with the genre predicted and the true ones."
     chosen = _surest(part, right, count)
-    labels = [f"{part.probabilities[movie, genre]:.0%} {plain(dataset.names[genre], 40)}\nis: {_genre_words(dataset.names, part.truth[movie])}" for movie, genre in chosen]
+    labels = [f"{part.probabilities[movie, genre]:.0%} {plain(dataset.names[genre], 40)}\nis {_genre_words(dataset.names, part.truth[movie], 20)}" for movie, genre in chosen]
     return contact_sheet([dataset.images[part.rows[movie]] for movie, _ in chosen], labels, columns=6, width=114, height=171)
 
 # %% ../nbs/06_evaluation.ipynb #9bc08664
@@ -210,7 +215,7 @@ def _neighbour_sheet(model, dataset, part, count=2):
     asked = part.rows[np.linspace(0, len(part.rows) - 1, min(count, len(part.rows))).astype(int)]
     found = nearest(predict_rows(base, dataset.images, train), predict_rows(base, dataset.images, asked))
     rows = [row for poster, near in zip(asked, found) for row in (poster, *train[near])]
-    return contact_sheet([dataset.images[row] for row in rows], [_genre_words(dataset.names, dataset.genres[row]) for row in rows],
+    return contact_sheet([dataset.images[row] for row in rows], [_genre_words(dataset.names, dataset.genres[row], 17) for row in rows],
                          columns=1 + found.shape[1], width=96, height=144)
 
 # %% ../nbs/06_evaluation.ipynb #d0d678c8
@@ -270,7 +275,7 @@ def _with_words(run_dir, reading, dataset, parts, scores, resamples, seed):
 @step("evaluation")
 def evaluate(
     run_dir: str | Path,  # the run's folder
-    reading: str = "none",  # none | words | title: the text that predicts beside the picture: none, the words read on the poster, or the catalogue's title
+    reading: str = "none",  # none | words | title: text that is used beside the picture: none, the words read on the poster, or the catalogue's title
     resamples: int = 1000,  # 10 to 100000: how often the movies are drawn anew for the intervals
     seed: int = 0,  # 0 to 4294967295: decides these draws and the random baseline
 ) -> dict:

@@ -135,7 +135,7 @@ class Recipe(NamedTuple):
     learning_rate: float  # the largest
     augmentation: str  # none | light | strong | mixup
     modern: bool = True  # AdamW with a schedule, averaged weights, the best epoch kept; or else as in 2018
-    distillation_rounds: int = 1  # networks trained one after the other, each also on the answers of those before
+    distillation_rounds: int = 1  # networks trained one after the other, each also on the predictions of those before
     intermediate: tuple[float, ...] = ()  # relative depths of further layers whose features the last round uses
     patience: int = 0  # epochs without a better score after which training stops; 0: never
 

@@ -86,7 +86,7 @@ def readings_folder(run_dir: str | Path, path: str) -> Path:
 @step("reading", beside=("workers", "seed"))
 def read_sample(
     run_dir: str | Path,  # the run's folder, with sample.parquet
-    reading: str = "none",  # none | words | title: the text that predicts beside the picture: none, the words read on the poster, or the catalogue's title
+    reading: str = "none",  # none | words | title: text that is used beside the picture: none, the words read on the poster, or the catalogue's title
     workers: int = 0,  # 0 to 256: processes that read, each with one thread; 0: one a core, none for a few posters
     seed: int = 0,  # 0 to 4294967295: all steps know it; this one draws nothing at random
 ) -> dict:

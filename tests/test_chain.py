@@ -155,11 +155,17 @@ def test_one_step_by_papermill_alone(finished, tmp_path):
 
 def test_real_posters(poster_archive, tmp_path, cli):
     run = tmp_path / "real"
-    done = cli("run", "--profile", "real", "--archive", poster_archive, "--out", run, "-p", "limit", "300", *QUICK)
+    done = cli("run", "--profile", "real", "--archive", poster_archive, "--out", run, "-p", "limit", "300", *QUICK, "--to", "preprocessing")
     assert done.returncode == 0, done.stderr
-    found = record(run)
-    assert found["steps"]["scraping"]["in"] == 300 and found["steps"]["download"]["out"] > 200
-    assert found["scores"]["test"]["hits_at_3"]["floor"] > 0.7
+    steps = record(run)["steps"]
+    assert steps["scraping"]["in"] == 300 and steps["download"]["out"] > 200 and steps["preprocessing"]["in"] == steps["preprocessing"]["out"]
+
+
+@pytest.mark.slow
+def test_real_posters_are_learned_from(poster_archive, tmp_path, cli):
+    done = cli("run", "--profile", "real", "--archive", poster_archive, "--out", tmp_path / "real", "-p", "limit", "300", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert record(tmp_path / "real")["scores"]["test"]["hits_at_3"]["floor"] > 0.7
 
 
 # ---- what a run leaves, and where ----
@@ -319,17 +325,21 @@ def assert_same_scores(run, finished):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-def test_killed_training_goes_on(finished, archive, cli):
-    run = copy_before("cnn", finished[0], "killed")
-    kill_in("cnn", archive, run, whole_group=False, delay=3)
-    assert record(run)["steps"]["cnn"]["state"] == "running"
-    earlier = {step: record(run)["steps"][step]["started"] for step in ("scraping", "download", "manipulation", "preprocessing")}
-    done = cli("run", "--archive", archive, "--out", run, *QUICK, "--to", "cnn")
+@pytest.mark.parametrize("step", ["preprocessing", pytest.param("cnn", marks=pytest.mark.slow)])
+def test_killed_step_goes_on(step, finished, archive, cli):
+    run, earlier = copy_before(step, finished[0], f"killed-in-{step}"), list(STEPS)[:list(STEPS).index(step)]
+    kill_in(step, archive, run, whole_group=step != "cnn", delay=3 if step == "cnn" else 0)
+    assert record(run)["steps"][step]["state"] == "running"
+    started = {step: record(run)["steps"][step]["started"] for step in earlier}
+    done = cli("run", "--archive", archive, "--out", run, *QUICK, "--to", step)
     assert done.returncode == 0, done.stderr
-    assert earlier == {step: record(run)["steps"][step]["started"] for step in earlier}, "a finished step was done again"
-    assert record(run)["steps"]["cnn"]["state"] == "done"
-    for mine, undisturbed in zip(weights(run), weights(finished[0]), strict=True):
-        np.testing.assert_allclose(mine, undisturbed, atol=1e-4)
+    assert started == {step: record(run)["steps"][step]["started"] for step in earlier}, "a finished step was done again"
+    assert record(run)["steps"][step]["state"] == "done"
+    if step == "preprocessing":
+        assert (run / "dataset/images.npy").read_bytes() == (finished[0] / "dataset/images.npy").read_bytes()
+    else:
+        for mine, undisturbed in zip(weights(run), weights(finished[0]), strict=True):
+            np.testing.assert_allclose(mine, undisturbed, atol=1e-4)
 
 
 @pytest.mark.slow

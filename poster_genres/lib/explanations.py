@@ -168,7 +168,7 @@ def plot_confusion(part: Part, names: list[str], at_least: int = 5) -> Figure:
     axis.set_xticks(range(len(shown)), labels, rotation=60, ha="right", fontsize=8)
     axis.set_yticks(range(len(shown)), labels, fontsize=8)
     axis.set(xlabel="and has not", ylabel="the movie has")
-    figure.colorbar(image, ax=axis, label="more probable than usual by")
+    figure.colorbar(image, ax=axis, label="difference of mean probabilities")
     return figure
 
 # %% ../../nbs/lib/explanations.ipynb #8ce73b0e
@@ -190,7 +190,7 @@ def plot_precision_recall(part: Part, names: list[str], thresholds: np.ndarray) 
     axes = figure.subplots(rows, 6, squeeze=False, sharex=True, sharey=True).ravel()
     for axis, genre in zip(axes, shown):
         curve = _precision_recall(part.truth[:, genre], part.probabilities[:, genre], part.weights)
-        axis.plot(curve.recall, curve.precision, color="#0072B2")
+        axis.plot([0, *curve.recall], [curve.precision.iloc[0], *curve.precision], color="#0072B2", drawstyle="steps-pre")
         axis.axhline(weighted_mean(part.truth[:, genre], part.weights), color="#D55E00", linestyle="--", linewidth=1)
         if len(above := curve[curve.threshold >= thresholds[genre]]):
             axis.plot(above.recall.iloc[-1], above.precision.iloc[-1], "o", color="#000000", markersize=4, clip_on=False)

@@ -77,6 +77,14 @@ def _kernel_environment(scratch):
         folders["KERAS_HOME"] = str(scratch / "keras")  # Keras makes its folder when it is imported
     return os.environ | folders
 
+# %% ../../nbs/run/execution.ipynb #b09a8c94
+class _Manager(NotebookExecutionManager):
+    "Papermill's manager of a running notebook; it saves every five seconds and at the end, not before and after every cell."
+
+    def save(self, **kwargs):
+        if self.end_time or (self.now() - self.last_save_time).total_seconds() > 5:
+            super().save(**kwargs)
+
 # %% ../../nbs/run/execution.ipynb #0c3e457c
 def execute_notebook(source: Path,  # the notebook to run
                      target: Path,  # where the executed notebook is saved
@@ -90,7 +98,7 @@ def execute_notebook(source: Path,  # the notebook to run
     os.environ.update(JUPYTER_PATH=os.path.join(sys.prefix, "share", "jupyter"), JUPYTER_RUNTIME_DIR=str(scratch))  # this environment's own kernel
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     notebook = parameterize_notebook(without_tests(load_notebook_node(str(source))), parameters, kernel_name="python3", language="python")
-    manager = NotebookExecutionManager(notebook, output_path=str(target), progress_bar=False)
+    manager = _Manager(notebook, output_path=str(target), progress_bar=False)
     client = _Client(manager, kernel_name="python3", startup_timeout=60, timeout=None, log=logging.getLogger("papermill"))
     client.listener, client.notes, client.step_done = listener, [], False
     try:

@@ -7,6 +7,7 @@ __all__ = ['losses', 'write_report', 'read_runs', 'compare_runs', 'compared_pair
 
 # %% ../../nbs/run/report.ipynb #c98941a1
 import base64
+import functools
 import html
 import os
 import re
@@ -96,15 +97,22 @@ def _short(value):
 
 # %% ../../nbs/run/report.ipynb #07c47354
 def _front_pictures(notebook):
-    "The pictures of the cells tagged `front-page`, each with its caption, which is taken out of the text."
-    return [(cell.metadata.alt, base64.b64decode(data)) for cell in with_captions(notebook).cells
+    "The captions and addresses of the pictures of cells tagged `front-page`; captions are taken out of the text."
+    return [(cell.metadata.alt, data_address(base64.b64decode(data))) for cell in with_captions(notebook).cells
             if cell.cell_type == "code" and "front-page" in cell.metadata.get("tags", [])
             for output in cell.get("outputs", []) for kind, data in output.get("data", {}).items() if kind in ("image/png", "image/jpeg")]
 
-def _gallery(run_dir):
-    "The pictures of the steps that say most: address, caption, step and its page."
-    return [{"address": data_address(picture), "caption": caption, "step": name, "page": f"{step.notebook}.html"} for name, step in STEPS.items()
-            if (path := run_dir / f"{step.notebook}.ipynb").exists() for caption, picture in _front_pictures(nbformat.read(path, 4))]
+# %% ../../nbs/run/report.ipynb #ccd637ff
+@functools.lru_cache(maxsize=2 * len(STEPS))
+def _as_html(path, changed):
+    "The content of an executed notebook as HTML, and its front pictures; made again only when the file has `changed`, its time in nanoseconds."
+    notebook = nbformat.read(path, 4)
+    return notebook_body(notebook), _front_pictures(notebook)
+
+def _executed(run_dir):
+    "What `_as_html` returns for each step whose executed notebook is in the run's folder."
+    paths = {name: run_dir / f"{step.notebook}.ipynb" for name, step in STEPS.items()}
+    return {name: _as_html(path, path.stat().st_mtime_ns) for name, path in paths.items() if path.exists()}
 
 # %% ../../nbs/run/report.ipynb #bbd14fb9
 def _front_page(run_dir):
@@ -112,22 +120,21 @@ def _front_page(run_dir):
     record, (state, states), lost = read_run(run_dir), run_states(run_dir), losses(run_dir)
     scores, steps, parameters = record["scores"], _step_rows(record, states), _parameter_table(record)
     seconds = [step["seconds"] or 0 for step in steps]
+    pictures = [{"address": address, "caption": caption, "step": name, "page": f"{STEPS[name].notebook}.html"}
+                for name, (_, found) in _executed(run_dir).items() for caption, address in found]
     genres = [item for item in (scores.get("genres") or {}).items() if isinstance(item[1], dict) and item[1].get("value") is not None]
     return render("front.html", record=record, state=state, states=states, verdict=render("verdict.html", scores=scores), names=SCORE_NAMES,
                   lost=lost.groupby(["step", "what happened"], sort=False)["how many"].sum().to_dict(), losses=lost.to_dict("records"),
-                  steps=steps, seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=_gallery(run_dir),
+                  steps=steps, seconds=clock(sum(seconds)) if any(seconds) else "", longest=max([*seconds, 1e-9]), pictures=pictures,
                   notebooks={name: step.notebook for name, step in STEPS.items()}, genres=sorted(genres, key=lambda item: -(item[1].get("skill") or 0)),
                   given={name: _short(value) for name, value in record["parameters"].items()}, parameters=parameters,
                   changed=list(np.flatnonzero(parameters.value != parameters.default)), versions=pd.DataFrame([map(plain, pair) for pair in record["versions"].items()], columns=["package", "version"]))
 
 # %% ../../nbs/run/report.ipynb #c4537ecc
-def _step_page(notebook, entry, pages):
-    "The content of the step's page; links to notebooks that are not among `pages` become plain words."
-    linked = lambda link: f"[{link[1]}]({link[2]}.html)" if link[2] in pages else link[1]
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\[([^\]]+)\]\(([\w./]+)\.ipynb\)", linked, cell.source)
-    body = notebook_body(notebook)
+def _step_page(body, entry, pages):
+    "The content of the step's page, whose notebook is `body`; links to notebooks that are not among `pages` become plain words."
+    linked = lambda link: f'<a href="{link[1]}.html{link[2]}">{link[3]}</a>' if link[1] in pages else link[3]
+    body = re.sub(r'<a href="([\w./]+)\.ipynb(#[^"]*)?">(.*?)</a>', linked, body, flags=re.S)
     top = re.search(r"</h1>(\s*<blockquote>.*?</blockquote>)?", body, re.S)
     place = top.end() if top else 0
     return render("step.html", top=Markup(body[:place]), rest=Markup(body[place:]), entry=entry, sections=sections(body))
@@ -154,11 +161,11 @@ def write_report(run_dir: str | Path, step: str | None = None) -> Path:  # the r
     "Write the pages of the steps that were executed, and return the path of the front page."
     run_dir = Path(run_dir)
     record, name, folder = read_run(run_dir), run_dir.absolute().name, run_dir / "report"
-    there = {name: entry.notebook for name, entry in STEPS.items() if (run_dir / f"{entry.notebook}.ipynb").exists()}
-    links = {"Overview": "index.html"} | {_step_title(name): f"{notebook}.html" for name, notebook in there.items()}
-    for one, notebook in there.items():
+    executed = {one: (STEPS[one].notebook, body) for one, (body, _) in _executed(run_dir).items()}
+    links = {"Overview": "index.html"} | {_step_title(one): f"{notebook}.html" for one, (notebook, _) in executed.items()}
+    for one, (notebook, content) in executed.items():
         if step in (None, one):
-            body = _step_page(nbformat.read(run_dir / f"{notebook}.ipynb", 4), record["steps"].get(one, {}), set(there.values()))
+            body = _step_page(content, record["steps"].get(one, {}), {page for page, _ in executed.values()})
             _write_page(folder / f"{notebook}.html", body, run_dir, f"{name}: {one}", name, links)
     return _write_page(folder / "index.html", _front_page(run_dir), run_dir, f"{name}: overview", name, links)
 
