@@ -26,6 +26,7 @@ $(READY): requirements.lock settings.ini setup.py pyproject.toml
 run: $(READY)  ## the whole chain on synthetic posters; prints the address of its report
 	@$(BIN)/poster-genres run --profile demo
 
+test: export TF_NUM_INTRAOP_THREADS = 1  # two test processes share the cores: more threads would wait for each other
 test: $(READY)  ## everything that must hold before a change lands
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 

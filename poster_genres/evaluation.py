@@ -306,7 +306,7 @@ def evaluate(
 # %% ../nbs/06_evaluation.ipynb #8938ea64
 def conclusion(scores: dict,  # as in `scores.json`
                also_trained: float = 0.0) -> str:  # share of the test rows whose movie is in the training part too
-    "Markdown that sets the network's hits@3 beside the baseline's and says whether the answer depends on the poster at all, and of its log-loss if it is no better."
+    "Markdown that sets the network's hits@3 beside the baseline's and says whether the answer depends on the poster at all, and of its log-loss if that is not shown to be better."
     line, same, rows = scores["test"].get("hits_at_3"), scores["diversity"], scores["test"]["rows"]
     if not line:
         return f"Nothing can be said about this network: {scores['test']['too_few']}."
@@ -324,7 +324,7 @@ def conclusion(scores: dict,  # as in `scores.json`
     loss = scores["test"].get("log_loss")
     if loss and loss["high"] >= loss["floor"]:
         text.append(f"Its log-loss is {loss['value']:.3f} ({loss['low']:.3f} to {loss['high']:.3f}), the constant baseline's {loss['floor']:.3f}: "
-                    "it is not shown that its probabilities are better than the genres' shares.")
+                    "by log-loss it is not shown that its probabilities are better than the genres' shares.")
     if also_trained:
         text.append(f"And {also_trained:.0%} of the scored rows are of movies that it was trained on, because the sample was balanced before it was cut.")
     return "\n\n".join(text)
