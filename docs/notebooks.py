@@ -54,7 +54,7 @@ def documentation(thing, name, lookup):
         for method, function in vars(thing).items():
             if inspect.isfunction(function) and (not method.startswith("_") or method == "__call__"):
                 lines += ["", f"`{call_of(function, method)}`: {inspect.getdoc(function) or ''}"]
-    return "\n".join(lines)
+    return re.sub(r"<function (?:\w+\.)*<?(\w+)>? at 0x\w+>", r"\1", "\n".join(lines))  # a default that is a function: its name
 
 
 def call_of(thing, name):

@@ -90,6 +90,8 @@ def test_reference_documents_every_public_function(pages):
     page = pages["reference.html"].get_text()
     names = [name.split(".")[-1] for module in d["syms"].values() for name in module if not name.split(".")[-1].startswith("_") and name.count(".") == 2]
     assert len(names) > 100 and not [name for name in names if name not in page]
+    assert "listener=lambda" in pages["execution.html"].get_text()
+    assert not [name for name, other in pages.items() if re.search(r"<function .* at 0x", other.get_text())], "a default that is a function has no name"
     runs = pages["runs.html"]
     heading = runs.select_one("#atomic_path")
     assert heading and "lib/runs.py#L" in heading.find_next("a", class_="source")["href"]
