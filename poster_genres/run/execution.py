@@ -21,11 +21,11 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import raise_for_execution_errors
-from papermill.iorw import load_notebook_node
+from papermill.iorw import load_notebook_node, write_ipynb
 from papermill.parameterize import parameterize_notebook
 from tqdm import tqdm
 
-from ..lib.runs import InputError, RefusedError, StepError, printable, reason
+from ..lib.runs import InputError, RefusedError, StepError, atomic_path, printable, reason
 
 # %% ../../nbs/run/execution.ipynb #1a148ab3
 def without_tests(notebook):  # a notebook, as nbformat reads it; it is changed
@@ -79,11 +79,13 @@ def _kernel_environment(scratch):
 
 # %% ../../nbs/run/execution.ipynb #b09a8c94
 class _Manager(NotebookExecutionManager):
-    "Papermill's manager of a running notebook; it saves every five seconds and at the end, not before and after every cell."
+    "Papermill's manager of a running notebook; it saves every five seconds and at the end, not before and after every cell, and never half a file."
 
     def save(self, **kwargs):
         if self.end_time or (self.now() - self.last_save_time).total_seconds() > 5:
-            super().save(**kwargs)
+            with atomic_path(self.output_path) as temporary:
+                write_ipynb(self.nb, str(temporary))
+            self.last_save_time = self.now()
 
 # %% ../../nbs/run/execution.ipynb #0c3e457c
 def execute_notebook(source: Path,  # the notebook to run
